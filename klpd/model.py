@@ -1,0 +1,414 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What klpd talks about, as plain values: livepatches, the installed stack, actions, state changes, verdicts.
+
+Nothing here does I/O or decides anything.  `None` in a field means "cannot be known", never "no": most livepatches in
+use carry their states and their `replace` flag where only running code could tell.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+VMLINUX = "vmlinux"
+"""The name that a klp_object without a name (the kernel itself) goes by, in sysfs as well as here."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class State:
+    """One `struct klp_state`: a system state that a livepatch changes (include/linux/livepatch.h)."""
+
+    id: int
+    version: int
+
+
+class Callback(StrEnum):
+    """The members of `struct klp_callbacks`."""
+
+    PRE_PATCH = "pre_patch"
+    POST_PATCH = "post_patch"
+    PRE_UNPATCH = "pre_unpatch"
+    POST_UNPATCH = "post_unpatch"
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """One `struct klp_func`: the function replaced, and which of several of that name (0: it is the only one)."""
+
+    name: str
+    sympos: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """One `struct klp_object`: vmlinux or a module, with the functions replaced in it."""
+
+    name: str
+    functions: tuple[Function, ...]
+    callbacks: tuple[Callback, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """The signature appended to a module, as the module claims it: nothing here has been verified."""
+
+    signer: str | None
+    key_id: str | None
+    hash_algorithm: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Livepatch:
+    """A livepatch module as its file describes it.  `digest` is the SHA-256 of the file's bytes, in hex."""
+
+    name: str
+    digest: str
+    size: int
+    replace: bool | None
+    states: tuple[State, ...] | None
+    objects: tuple[Object, ...] | None
+    vermagic: str = ""
+    depends: tuple[str, ...] = ()
+    build_id: str | None = None
+    srcversion: str | None = None
+    version: str | None = None
+    description: str | None = None
+    license: str | None = None
+    signature: Signature | None = None
+
+    @property
+    def kernel_release(self) -> str:
+        """The release of the kernel that the module was built for: vermagic's first word."""
+        return self.vermagic.split(" ", 1)[0]
+
+
+class StatesSource(StrEnum):
+    """Where the states of an installed livepatch are known from."""
+
+    MEMORY = "memory"
+    FILE = "file"
+    NOWHERE = "nowhere"
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledObject:
+    """An object of an installed livepatch; `patched` is false while its module is not loaded."""
+
+    name: str
+    functions: tuple[Function, ...]
+    patched: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """A livepatch in the running kernel: a member of its list klp_patches."""
+
+    name: str
+    enabled: bool = True
+    transition: bool = False
+    replace: bool | None = None
+    forced: bool | None = None
+    states: tuple[State, ...] | None = None
+    states_source: StatesSource = StatesSource.NOWHERE
+    objects: tuple[InstalledObject, ...] = ()
+    build_id: str | None = None
+    digest: str | None = None
+
+    @classmethod
+    def expected(cls, livepatch: Livepatch) -> Installed:
+        """What `livepatch` will be in the kernel once its transition is complete."""
+        return cls(
+            name=livepatch.name,
+            replace=livepatch.replace,
+            forced=False,
+            states=livepatch.states,
+            states_source=StatesSource.NOWHERE if livepatch.states is None else StatesSource.FILE,
+            objects=tuple(InstalledObject(each.name, each.functions) for each in livepatch.objects or ()),
+            build_id=livepatch.build_id,
+            digest=livepatch.digest,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A livepatch module that is loaded but no longer in the stack: replaced or disabled.
+
+    `removable` is false for a module that the kernel keeps for good because a transition was forced.
+    """
+
+    name: str
+    removable: bool
+    build_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Loading a livepatch module: finit_module or init_module, whose init calls klp_enable_patch."""
+
+    livepatch: Livepatch
+
+
+@dataclass(frozen=True, slots=True)
+class Disable:
+    """Writing 0 to a livepatch's `enabled` outside a transition."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reverse:
+    """Writing the opposite value to `enabled` of the livepatch in transition (klp_reverse_transition)."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """delete_module of a livepatch module that is no longer in the stack."""
+
+    name: str
+
+
+Action = Load | Disable | Reverse | Remove
+
+
+def target(action: Action) -> str:
+    """The name of the livepatch that `action` is about."""
+    return action.livepatch.name if isinstance(action, Load) else action.name
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """The livepatches of a running kernel, in the order of klp_patches (the oldest first).
+
+    `readable` is false where the reader had no right to look into kernel memory: states that are unknown then might
+    be known to the daemon.
+    """
+
+    livepatches: tuple[Installed, ...] = ()
+    leftovers: tuple[Leftover, ...] = ()
+    kernel_release: str = ""
+    readable: bool = True
+    generation: int = 0
+
+    def find(self, name: str) -> Installed | None:
+        return next((each for each in self.livepatches if each.name == name), None)
+
+    def leftover(self, name: str) -> Leftover | None:
+        return next((each for each in self.leftovers if each.name == name), None)
+
+    @property
+    def transition(self) -> Installed | None:
+        """The livepatch whose transition is running, if any; the kernel runs one at a time."""
+        return next((each for each in self.livepatches if each.transition), None)
+
+    @property
+    def settled(self) -> Stack:
+        """The stack that the running transition ends in."""
+        moving = self.transition
+        if moving is None:
+            return self
+        if not moving.enabled:
+            return self._without(moving.name)
+        stays = self._with(Installed(**{**_fields(moving), "transition": False}))
+        return stays._alone(moving.name) if moving.replace is not False else stays
+
+    @property
+    def origin(self) -> Stack:
+        """The stack that the running transition came from: where its reversal leads."""
+        moving = self.transition
+        if moving is None:
+            return self
+        if moving.enabled:
+            return self._without(moving.name)
+        return self._with(Installed(**{**_fields(moving), "transition": False, "enabled": True}))
+
+    def after(self, action: Action) -> Stack:
+        """The stack once `action` has run to its end.
+
+        A livepatch of which cannot be known whether it replaces is taken to: that is the case in which more is lost
+        and which the kernel's rule is stricter about.
+        """
+        match action:
+            case Load(livepatch):
+                grown = self.settled
+                grown = grown._without(livepatch.name)._append(Installed.expected(livepatch))
+                return grown._alone(livepatch.name) if livepatch.replace is not False else grown
+            case Disable(name):
+                return self.settled._without(name)
+            case Reverse():
+                return self.origin
+            case Remove(name):
+                return Stack(
+                    self.livepatches,
+                    tuple(each for each in self.leftovers if each.name != name),
+                    self.kernel_release,
+                    self.readable,
+                    self.generation,
+                )
+
+    @property
+    def states(self) -> dict[int, int]:
+        """State id -> version in force: where several livepatches carry an id, the newest of them counts.
+
+        Livepatches with unknown states add nothing; `unknown` names them.
+        """
+        return {
+            state.id: state.version
+            for livepatch in self.livepatches
+            for state in reversed(livepatch.states or ())  # klp_get_state takes the first match within a livepatch
+        }
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """The names of the livepatches whose states cannot be known."""
+        return tuple(each.name for each in self.livepatches if each.states is None)
+
+    def carrier(self, state_id: int) -> str | None:
+        """The newest livepatch that carries the state."""
+        return next(
+            (
+                each.name
+                for each in reversed(self.livepatches)
+                if any(state.id == state_id for state in each.states or ())
+            ),
+            None,
+        )
+
+    def _replaced(self, livepatches: tuple[Installed, ...]) -> Stack:
+        gone = tuple(
+            Leftover(each.name, removable=not each.forced, build_id=each.build_id)
+            for each in self.livepatches
+            if all(each.name != other.name for other in livepatches)
+        )
+        names = {each.name for each in livepatches}
+        kept = tuple(each for each in self.leftovers if each.name not in names)
+        return Stack(livepatches, kept + gone, self.kernel_release, self.readable, self.generation)
+
+    def _without(self, name: str) -> Stack:
+        return self._replaced(tuple(each for each in self.livepatches if each.name != name))
+
+    def _alone(self, name: str) -> Stack:
+        return self._replaced(tuple(each for each in self.livepatches if each.name == name))
+
+    def _append(self, livepatch: Installed) -> Stack:
+        return self._replaced((*self.livepatches, livepatch))
+
+    def _with(self, livepatch: Installed) -> Stack:
+        return self._replaced(
+            tuple(livepatch if each.name == livepatch.name else each for each in self.livepatches)
+        )
+
+
+def _fields(livepatch: Installed) -> dict[str, object]:
+    return {name: getattr(livepatch, name) for name in Installed.__slots__}
+
+
+class ChangeKind(StrEnum):
+    """What becomes of a state id between two stacks."""
+
+    INTRODUCE = "introduce"
+    KEEP = "keep"
+    UPGRADE = "upgrade"
+    DOWNGRADE = "downgrade"
+    DROP = "drop"
+
+
+@dataclass(frozen=True, slots=True)
+class StateChange:
+    """One state id, its version before and after; None is "not there".  Never None on both sides."""
+
+    id: int
+    before: int | None
+    after: int | None
+
+    @property
+    def kind(self) -> ChangeKind:
+        if self.before is None:
+            return ChangeKind.INTRODUCE
+        if self.after is None:
+            return ChangeKind.DROP
+        if self.before == self.after:
+            return ChangeKind.KEEP
+        return ChangeKind.UPGRADE if self.before < self.after else ChangeKind.DOWNGRADE
+
+
+def changes(before: Mapping[int, int], after: Mapping[int, int]) -> tuple[StateChange, ...]:
+    """The difference of two sets of states, ordered by id."""
+    return tuple(StateChange(each, before.get(each), after.get(each)) for each in sorted({*before, *after}))
+
+
+class Decision(StrEnum):
+    """How a verdict ends.  UNKNOWN: the facts that the rules ask for were not to be had by who asked."""
+
+    ALLOW = "allow"
+    DENY = "deny"
+    UNKNOWN = "unknown"
+
+
+class RuleKind(StrEnum):
+    """Who a rule comes from."""
+
+    KERNEL = "kernel"
+    BUILTIN = "built-in"
+    POLICY = "policy"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Where a rule stands: `place` is a kernel function, or a policy file with `line` (1 based)."""
+
+    kind: RuleKind
+    place: str
+    line: int | None = None
+
+    def __str__(self) -> str:
+        if self.kind is RuleKind.POLICY:
+            return self.place if self.line is None else f"{self.place}:{self.line}"
+        return f"{self.kind}: {self.place}"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One rule's word on an action.
+
+    `code` is stable and meant for programs; `message` says what is so, `remedy` what would have to be different.
+    """
+
+    decision: Decision
+    code: str
+    rule: Rule
+    message: str
+    remedy: str | None = None
+    state: int | None = None
+    livepatch: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.rule})"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the judge says of one action on one stack."""
+
+    action: str
+    livepatch: str
+    decision: Decision
+    changes: tuple[StateChange, ...] = ()
+    findings: tuple[Finding, ...] = field(default=())
+
+    @property
+    def reasons(self) -> tuple[Finding, ...]:
+        """The findings that made the verdict what it is; for an approval, the rules that allowed it."""
+        return tuple(each for each in self.findings if each.decision is self.decision)
+
+    def about(self, state_id: int) -> Iterator[Finding]:
+        """The findings on one state, those that deny first."""
+        order = {Decision.DENY: 0, Decision.UNKNOWN: 1, Decision.ALLOW: 2}
+        return iter(
+            sorted((each for each in self.findings if each.state == state_id), key=lambda f: order[f.decision])
+        )
