@@ -7,7 +7,7 @@ use carry their states and their `replace` flag where only running code could te
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -214,7 +214,7 @@ class Stack:
             return self
         if not moving.enabled:
             return self._without(moving.name)
-        stays = self._with(Installed(**{**_fields(moving), "transition": False}))
+        stays = self._with(replace(moving, transition=False))
         return stays._alone(moving.name) if moving.replace is not False else stays
 
     @property
@@ -225,7 +225,7 @@ class Stack:
             return self
         if moving.enabled:
             return self._without(moving.name)
-        return self._with(Installed(**{**_fields(moving), "transition": False, "enabled": True}))
+        return self._with(replace(moving, transition=False, enabled=True))
 
     def after(self, action: Action) -> Stack:
         """The stack once `action` has run to its end.
@@ -243,13 +243,7 @@ class Stack:
             case Reverse():
                 return self.origin
             case Remove(name):
-                return Stack(
-                    self.livepatches,
-                    tuple(each for each in self.leftovers if each.name != name),
-                    self.kernel_release,
-                    self.readable,
-                    self.generation,
-                )
+                return replace(self, leftovers=tuple(each for each in self.leftovers if each.name != name))
 
     @property
     def states(self) -> dict[int, int]:
@@ -287,7 +281,7 @@ class Stack:
         )
         names = {each.name for each in livepatches}
         kept = tuple(each for each in self.leftovers if each.name not in names)
-        return Stack(livepatches, kept + gone, self.kernel_release, self.readable, self.generation)
+        return replace(self, livepatches=livepatches, leftovers=kept + gone)
 
     def _without(self, name: str) -> Stack:
         return self._replaced(tuple(each for each in self.livepatches if each.name != name))
@@ -302,10 +296,6 @@ class Stack:
         return self._replaced(
             tuple(livepatch if each.name == livepatch.name else each for each in self.livepatches)
         )
-
-
-def _fields(livepatch: Installed) -> dict[str, object]:
-    return {name: getattr(livepatch, name) for name in Installed.__slots__}
 
 
 class ChangeKind(StrEnum):
@@ -399,7 +389,7 @@ class Verdict:
     livepatch: str
     decision: Decision
     changes: tuple[StateChange, ...] = ()
-    findings: tuple[Finding, ...] = field(default=())
+    findings: tuple[Finding, ...] = ()
 
     @property
     def reasons(self) -> tuple[Finding, ...]:
