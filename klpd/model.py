@@ -293,9 +293,7 @@ class Stack:
         return self._replaced((*self.livepatches, livepatch))
 
     def _with(self, livepatch: Installed) -> Stack:
-        return self._replaced(
-            tuple(livepatch if each.name == livepatch.name else each for each in self.livepatches)
-        )
+        return self._replaced(tuple(livepatch if each.name == livepatch.name else each for each in self.livepatches))
 
 
 class ChangeKind(StrEnum):
@@ -399,6 +397,4 @@ class Verdict:
     def about(self, state_id: int) -> Iterator[Finding]:
         """The findings on one state, those that deny first."""
         order = {Decision.DENY: 0, Decision.UNKNOWN: 1, Decision.ALLOW: 2}
-        return iter(
-            sorted((each for each in self.findings if each.state == state_id), key=lambda f: order[f.decision])
-        )
+        return iter(sorted((each for each in self.findings if each.state == state_id), key=lambda f: order[f.decision]))

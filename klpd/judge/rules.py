@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A policy as the judge applies it.  `klpd.policy` reads these values from TOML files; nothing here knows of files.
+
+Each rule carries the place where it was written, for the findings that it leads to.
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Final
+
+from klpd.model import ChangeKind, Decision, Rule, RuleKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from klpd.model import Livepatch
+
+
+class Mode(StrEnum):
+    """ENFORCE: refuse what is denied.  AUDIT: judge and record, refuse nothing."""
+
+    ENFORCE = "enforce"
+    AUDIT = "audit"
+
+
+class Permission(StrEnum):
+    """What a rule says."""
+
+    ALLOW = "allow"
+    DENY = "deny"
+
+    @property
+    def decision(self) -> Decision:
+        return Decision(self.value)
+
+
+class OnTimeout(StrEnum):
+    """What to do with a transition that takes longer than the policy gives it."""
+
+    REVERSE = "reverse"
+    WAIT = "wait"
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """A permission and the rule that gives it."""
+
+    permission: Permission
+    rule: Rule
+
+
+class Comparison(StrEnum):
+    """An operator of a version range."""
+
+    LESS = "<"
+    LESS_EQUAL = "<="
+    EQUAL = "=="
+    NOT_EQUAL = "!="
+    GREATER_EQUAL = ">="
+    GREATER = ">"
+
+
+_COMPARE: Final[dict[Comparison, Callable[[int, int], bool]]] = {
+    Comparison.LESS: operator.lt,
+    Comparison.LESS_EQUAL: operator.le,
+    Comparison.EQUAL: operator.eq,
+    Comparison.NOT_EQUAL: operator.ne,
+    Comparison.GREATER_EQUAL: operator.ge,
+    Comparison.GREATER: operator.gt,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRange:
+    """Versions of a state that a policy accepts: every bound must hold, as in ">=2, <5"."""
+
+    bounds: tuple[tuple[Comparison, int], ...]
+
+    def __contains__(self, version: int) -> bool:
+        return all(_COMPARE[comparison](version, bound) for comparison, bound in self.bounds)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{comparison}{bound}" for comparison, bound in self.bounds)
+
+
+class Way(StrEnum):
+    """What can become of a state that a policy may have a word on.
+
+    REVERSE covers what a reversal of a running transition drops or downgrades; DROP and DOWNGRADE everything else.
+    """
+
+    INTRODUCE = "introduce"
+    UPGRADE = "upgrade"
+    DOWNGRADE = "downgrade"
+    DROP = "drop"
+    REVERSE = "reverse"
+
+    @classmethod
+    def of(cls, kind: ChangeKind, *, reversal: bool) -> Way | None:
+        """The way that a change goes; None for a state that stays as it is."""
+        if kind is ChangeKind.KEEP:
+            return None
+        if reversal and kind in (ChangeKind.DROP, ChangeKind.DOWNGRADE):
+            return cls.REVERSE
+        return cls(kind.value)
+
+
+STICKY_WAYS: Final = (Way.DROP, Way.DOWNGRADE, Way.REVERSE)
+"""What `sticky = true` denies."""
+
+
+@dataclass(frozen=True, slots=True)
+class StateRule:
+    """What a site says of one klp_state id.  `rule` is where its table begins."""
+
+    id: int
+    rule: Rule
+    name: str | None = None
+    rulings: Mapping[Way, Ruling] = field(default_factory=dict)
+    versions: VersionRange | None = None
+    versions_rule: Rule | None = None
+
+    @property
+    def sticky(self) -> bool:
+        """Whether nothing takes the state out or back."""
+        return all(way in self.rulings and self.rulings[way].permission is Permission.DENY for way in STICKY_WAYS)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The livepatches that a rule is about: every condition that is given must hold."""
+
+    name: str | None = None
+    sha256: str | None = None
+    build_id: str | None = None
+    replace: bool | None = None
+
+    def __call__(self, livepatch: Livepatch) -> bool:
+        return (
+            (self.name is None or fnmatchcase(livepatch.name, self.name.replace("-", "_")))
+            and self.sha256 in (None, livepatch.digest)
+            and self.build_id in (None, livepatch.build_id)
+            and (self.replace is None or livepatch.replace is self.replace)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LivepatchRule:
+    """A rule on livepatches; of several that match, the first decides."""
+
+    rule: Rule
+    match: Match
+    permission: Permission
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A site's rules.  Times are in seconds; `directories` are watched beside the kernel's module tree."""
+
+    mode: Mode
+    default: Ruling
+    unknown_states: Ruling
+    states: Mapping[int, StateRule] = field(default_factory=dict)
+    livepatches: tuple[LivepatchRule, ...] = ()
+    transition_timeout: float = 300.0
+    on_timeout: OnTimeout = OnTimeout.REVERSE
+    hold_timeout: float = 5.0
+    directories: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+
+    def state_name(self, state_id: int) -> str:
+        """A state as people are to read it: its id in hex and the site's name for it."""
+        rule = self.states.get(state_id)
+        return f"{state_id:#x}" if rule is None or rule.name is None else f"{state_id:#x} ({rule.name})"
+
+
+def builtin_policy(why: str) -> Policy:
+    """What holds where no policy could be read: no livepatch is let in, nothing else is touched."""
+    rule = Rule(RuleKind.BUILTIN, f"deny unknown livepatches ({why})")
+    deny = Ruling(Permission.DENY, rule)
+    return Policy(mode=Mode.ENFORCE, default=deny, unknown_states=deny)
