@@ -101,11 +101,14 @@ class Way(StrEnum):
 
     @classmethod
     def of(cls, kind: ChangeKind, *, reversal: bool) -> Way | None:
-        """The way that a change goes; None for a state that stays as it is."""
+        """The way that a change goes; None where there is nothing to rule on.
+
+        That is a state which stays as it is, and one that a reversal brings back: it was there before.
+        """
         if kind is ChangeKind.KEEP:
             return None
-        if reversal and kind in (ChangeKind.DROP, ChangeKind.DOWNGRADE):
-            return cls.REVERSE
+        if reversal:
+            return cls.REVERSE if kind in (ChangeKind.DROP, ChangeKind.DOWNGRADE) else None
         return cls(kind.value)
 
 

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The planner: from the installed stack to a wanted one, in steps that are each judged.  It touches nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from klpd.judge.verdict import judge
+from klpd.model import Decision, Disable, Load, Remove, Reverse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from klpd.judge.rules import Policy
+    from klpd.model import Action, Installed, Livepatch, Stack, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One action of a plan, with the verdict on the stack that the steps before it lead to."""
+
+    action: Action
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The steps to a goal.  Without steps, the goal is reached already.
+
+    `gap` tells that in between none of the livepatches that are being exchanged is in force.
+    """
+
+    goal: str
+    steps: tuple[Step, ...]
+    gap: bool = False
+
+    @property
+    def decision(self) -> Decision:
+        """The worst of the steps' verdicts."""
+        decisions = {each.verdict.decision for each in self.steps}
+        return next((each for each in (Decision.DENY, Decision.UNKNOWN) if each in decisions), Decision.ALLOW)
+
+    @property
+    def refusal(self) -> Verdict | None:
+        """The first verdict that stands in the way."""
+        return next((each.verdict for each in self.steps if each.verdict.decision is not Decision.ALLOW), None)
+
+
+def plan_apply(stack: Stack, livepatch: Livepatch, policy: Policy) -> Plan:
+    """Load `livepatch` and clean up what it replaced."""
+    goal = f"apply {livepatch.name}"
+    if (installed := stack.find(livepatch.name)) is not None and same(installed, livepatch) and installed.enabled:
+        return Plan(goal, ())
+    return Plan(goal, _judged(stack, _loads(stack, (livepatch,)), policy))
+
+
+def plan_disable(stack: Stack, name: str, policy: Policy) -> Plan:
+    """Disable the livepatch `name` and remove its module; only the latter, where it is disabled already."""
+    if stack.find(name) is None and stack.leftover(name) is not None:
+        return Plan(f"disable {name}", _judged(stack, (Remove(name),), policy))
+    return Plan(f"disable {name}", _judged(stack, (Disable(name), Remove(name)), policy))
+
+
+def plan_revert(stack: Stack, wanted: tuple[Livepatch, ...], policy: Policy) -> Plan:
+    """Go back to `wanted` (nothing: the unpatched kernel), the oldest livepatch first.
+
+    A running transition is reversed, whatever is wanted: that is the only way back without a gap.  Else the wanted
+    livepatches are loaded over the present ones where every rule allows that, and otherwise by way of the unpatched
+    kernel: what is not wanted is disabled, the newest first, removed, and the rest loaded anew.
+    """
+    if (moving := stack.transition) is not None:
+        actions: tuple[Action, ...] = (Reverse(moving.name),)
+        if moving.enabled:
+            actions = (*actions, Remove(moving.name))
+        return Plan(f"reverse the transition of {moving.name}", _judged(stack, actions, policy))
+    goal = "revert to " + (", ".join(each.name for each in wanted) or "the unpatched kernel")
+    kept = _common(stack.livepatches, wanted)
+    surplus = stack.livepatches[kept:]
+    missing = wanted[kept:]
+    if missing and surplus:
+        over = Plan(goal, _judged(stack, _loads(stack, missing), policy))
+        if over.decision is Decision.ALLOW and _reaches(stack, over, wanted):
+            return over
+    actions = tuple(
+        action for installed in reversed(surplus) for action in (Disable(installed.name), Remove(installed.name))
+    )
+    after = stack
+    for action in actions:
+        after = after.after(action)
+    return Plan(goal, _judged(stack, (*actions, *_loads(after, missing)), policy), gap=bool(surplus) and bool(missing))
+
+
+def same(installed: Installed, livepatch: Livepatch) -> bool:
+    """Whether an installed livepatch came from this very file, as far as can be told."""
+    if installed.name != livepatch.name:
+        return False
+    if installed.digest is not None:
+        return installed.digest == livepatch.digest
+    return installed.build_id is not None and installed.build_id == livepatch.build_id
+
+
+def _common(installed: tuple[Installed, ...], wanted: tuple[Livepatch, ...]) -> int:
+    count = 0
+    for have, want in zip(installed, wanted, strict=False):
+        if not same(have, want):
+            break
+        count += 1
+    return count
+
+
+def _reaches(stack: Stack, plan: Plan, wanted: tuple[Livepatch, ...]) -> bool:
+    for step in plan.steps:
+        stack = stack.after(step.action)
+    return [each.name for each in stack.livepatches] == [each.name for each in wanted]
+
+
+def _loads(stack: Stack, livepatches: Iterable[Livepatch]) -> Iterator[Action]:
+    """Load each livepatch, with the removals that it needs before (its name is taken) and makes due after."""
+    for livepatch in livepatches:
+        if (leftover := stack.leftover(livepatch.name)) is not None and leftover.removable:
+            yield Remove(livepatch.name)
+        before = {each.name for each in stack.leftovers}
+        yield Load(livepatch)
+        stack = stack.after(Load(livepatch))
+        for leftover in stack.leftovers:
+            if leftover.removable and leftover.name not in before:
+                yield Remove(leftover.name)
+                stack = stack.after(Remove(leftover.name))
+
+
+def _judged(stack: Stack, actions: Iterable[Action], policy: Policy) -> tuple[Step, ...]:
+    steps = []
+    for action in actions:
+        steps.append(Step(action, judge(stack, action, policy)))
+        stack = stack.after(action)
+    return tuple(steps)

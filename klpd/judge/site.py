@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The site's rules: which livepatches may come, which states may change how, and what an unknown state means."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from klpd.judge.rules import Permission, Way
+from klpd.model import ChangeKind, Decision, Finding, Rule, RuleKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from klpd.judge.rules import Policy, Ruling
+    from klpd.model import Livepatch, Stack, StateChange
+
+NO_RULE: Final = Rule(RuleKind.BUILTIN, "no rule objects")
+
+_VERB: Final = {
+    ChangeKind.INTRODUCE: "introduce",
+    ChangeKind.UPGRADE: "upgrade",
+    ChangeKind.DOWNGRADE: "downgrade",
+    ChangeKind.DROP: "take out",
+}
+
+
+def livepatch_findings(livepatch: Livepatch, policy: Policy) -> Iterator[Finding]:
+    """Whether the policy lets this livepatch in at all: its first rule that matches, else its default."""
+    for rule in policy.livepatches:
+        if rule.match(livepatch):
+            because = f": {rule.reason}" if rule.reason else ""
+            yield Finding(
+                rule.permission.decision,
+                "livepatch-rule",
+                rule.rule,
+                f"{livepatch.name} is {_participle(rule.permission)} by a rule{because}",
+                None if rule.permission is Permission.ALLOW else "change the rule, if the livepatch is wanted",
+                livepatch=livepatch.name,
+            )
+            return
+    yield Finding(
+        policy.default.permission.decision,
+        "default",
+        policy.default.rule,
+        f"no rule names {livepatch.name}, and such livepatches are {_participle(policy.default.permission)}",
+        None
+        if policy.default.permission is Permission.ALLOW
+        else f'add a rule for it: [[livepatch]] match = {{ name = "{livepatch.name}" }} verdict = "allow"',
+        livepatch=livepatch.name,
+    )
+
+
+def version_findings(livepatch: Livepatch, policy: Policy) -> Iterator[Finding]:
+    """The versions of states that the policy does not accept."""
+    for state in livepatch.states or ():
+        rule = policy.states.get(state.id)
+        if rule is None or rule.versions is None or state.version in rule.versions:
+            continue
+        yield Finding(
+            Decision.DENY,
+            "state-version",
+            rule.versions_rule or rule.rule,
+            f"{livepatch.name} carries state {policy.state_name(state.id)} version {state.version}; "
+            f"this site accepts {rule.versions}",
+            "load a livepatch with a version in that range, or change the range",
+            state=state.id,
+            livepatch=livepatch.name,
+        )
+
+
+def change_findings(
+    changes: Iterable[StateChange], policy: Policy, *, otherwise: Rule, reversal: bool
+) -> Iterator[Finding]:
+    """The policy's word on each state change; `otherwise` is what allows one that no rule speaks of."""
+    for change in changes:
+        way = Way.of(change.kind, reversal=reversal)
+        rule = policy.states.get(change.id)
+        ruling = None if rule is None or way is None else rule.rulings.get(way)
+        if ruling is None:
+            yield Finding(Decision.ALLOW, "state-change", otherwise, "no rule of this site objects", state=change.id)
+        else:
+            yield _ruled(change, ruling, policy, reversal=reversal)
+
+
+def _ruled(change: StateChange, ruling: Ruling, policy: Policy, *, reversal: bool) -> Finding:
+    by_reversal = " by reversing the transition" if reversal else ""
+    named = policy.state_name(change.id)
+    allowed = ruling.permission is Permission.ALLOW
+    return Finding(
+        ruling.permission.decision,
+        "state-change",
+        ruling.rule,
+        f"the policy {'lets' if allowed else 'does not let'} an action {_VERB[change.kind]} state {named} "
+        f"{_versions(change)}{by_reversal}",
+        None if allowed else "change the rule, if this has to be",
+        state=change.id,
+    )
+
+
+def _versions(change: StateChange) -> str:
+    if change.before is None:
+        return f"version {change.after}"
+    if change.after is None:
+        return f"version {change.before}"
+    return f"from version {change.before} to {change.after}"
+
+
+def unknown_findings(stack: Stack, names: Iterable[str], policy: Policy) -> Iterator[Finding]:
+    """What it means that the states of the livepatches `names` cannot be known."""
+    for name in names:
+        if stack.find(name) is not None and not stack.readable:
+            yield Finding(
+                Decision.UNKNOWN,
+                "states-unreadable",
+                policy.unknown_states.rule,
+                f"the states of {name} are in kernel memory, which could not be read",
+                "ask as root, or with klpd running",
+                livepatch=name,
+            )
+            continue
+        permission = policy.unknown_states.permission
+        yield Finding(
+            permission.decision,
+            "unknown-states",
+            policy.unknown_states.rule,
+            f"the states of {name} cannot be known, and such livepatches are {_participle(permission)}",
+            None if permission is Permission.ALLOW else 'set unknown-states = "allow" in [policy], if that is meant',
+            livepatch=name,
+        )
+
+
+def unopposed(name: str) -> Finding:
+    """What allows an action that no rule has to allow: disabling and removing are free unless a rule denies them."""
+    return Finding(Decision.ALLOW, "no-rule", NO_RULE, "no rule of this site objects", livepatch=name)
+
+
+def _participle(permission: Permission) -> str:
+    return "allowed" if permission is Permission.ALLOW else "denied"

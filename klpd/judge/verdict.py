@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The verdict: every rule's word on one action, put together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from klpd.judge import kernel, site
+from klpd.model import Decision, Disable, Load, Remove, Reverse, Verdict, changes, target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from klpd.judge.rules import Policy
+    from klpd.model import Action, Finding, Stack, StateChange
+
+
+def judge(stack: Stack, action: Action, policy: Policy) -> Verdict:
+    """Whether `action` may be done on `stack` under `policy`, and why.
+
+    Any rule that denies decides; else any fact that could not be had leaves the verdict unknown.
+    """
+    changed = state_changes(stack, action)
+    findings = tuple(_findings(stack, action, policy, changed))
+    decisions = {each.decision for each in findings}
+    decision = next(each for each in (Decision.DENY, Decision.UNKNOWN, Decision.ALLOW) if each in decisions)
+    return Verdict(type(action).__name__.lower(), target(action), decision, changed, findings)
+
+
+def state_changes(stack: Stack, action: Action) -> tuple[StateChange, ...]:
+    """What `action` makes of the states in force."""
+    return changes(stack.settled.states, stack.after(action).states)
+
+
+def _findings(stack: Stack, action: Action, policy: Policy, changed: tuple[StateChange, ...]) -> Iterator[Finding]:
+    match action:
+        case Load(livepatch):
+            yield from kernel.load_findings(stack, livepatch, policy)
+            yield from site.livepatch_findings(livepatch, policy)
+            yield from site.version_findings(livepatch, policy)
+            unknown = stack.unknown if livepatch.states is not None else (*stack.unknown, livepatch.name)
+            yield from site.unknown_findings(stack, unknown, policy)
+            yield from site.change_findings(changed, policy, otherwise=kernel.COMPATIBLE, reversal=False)
+        case Disable(name):
+            yield from kernel.disable_findings(stack, name)
+            yield from site.unknown_findings(stack, (each for each in stack.unknown if each == name), policy)
+            yield from site.change_findings(changed, policy, otherwise=site.NO_RULE, reversal=False)
+            yield site.unopposed(name)
+        case Reverse(name):
+            yield from kernel.reverse_findings(stack, name)
+            yield from site.unknown_findings(stack, (each for each in stack.unknown if each == name), policy)
+            yield from site.change_findings(changed, policy, otherwise=site.NO_RULE, reversal=True)
+            yield site.unopposed(name)
+        case Remove(name):
+            yield from kernel.remove_findings(stack, name)
+            yield site.unopposed(name)
