@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""fanotify(7) permission events on the files of directories, as far as klpd needs them.
+
+A held opener waits in the kernel until `allow` answers its event.  Closing the group lets everyone through.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from klpd.errors import KernelError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# include/uapi/linux/fanotify.h
+FAN_CLOEXEC: Final = 0x1
+FAN_NONBLOCK: Final = 0x2
+FAN_CLASS_CONTENT: Final = 0x4
+FAN_UNLIMITED_QUEUE: Final = 0x10
+FAN_UNLIMITED_MARKS: Final = 0x20
+FAN_MARK_ADD: Final = 0x1
+FAN_MARK_REMOVE: Final = 0x2
+FAN_MARK_ONLYDIR: Final = 0x8
+FAN_MARK_IGNORED_MASK: Final = 0x20
+FAN_Q_OVERFLOW: Final = 0x4000
+FAN_OPEN_PERM: Final = 0x10000
+FAN_EVENT_ON_CHILD: Final = 0x08000000
+FAN_ALLOW: Final = 0x1
+_NO_FD: Final = -1
+_AT_FDCWD: Final = -100
+_METADATA: Final = struct.Struct("=IBBHQii")  # struct fanotify_event_metadata
+_RESPONSE: Final = struct.Struct("=iI")  # struct fanotify_response
+_BUFFER: Final = 64 * _METADATA.size
+# Without it a file of over 2 GiB could not be opened at all.  glibc defines it as 0 on 64 bit, the kernel does not.
+_O_LARGEFILE: Final = {"aarch64": 0o400000, "ppc64le": 0o200000}
+_O_LARGEFILE_OTHERS: Final = 0o100000
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A process that waits to open a file: `fd` is the file, opened for reading, and the key for the answer."""
+
+    fd: int
+    pid: int
+
+
+class Fanotify:
+    """One notification group.  Raises KernelError (EPERM without CAP_SYS_ADMIN, ENOSYS without fanotify)."""
+
+    def __init__(self) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._libc.fanotify_init.argtypes = (ctypes.c_uint, ctypes.c_uint)
+        self._libc.fanotify_mark.argtypes = (
+            ctypes.c_int,
+            ctypes.c_uint,
+            ctypes.c_uint64,
+            ctypes.c_int,
+            ctypes.c_char_p,
+        )
+        # No bound of the kernel's on queue and marks: a full queue would let openers through unjudged, and there is
+        # never more than one event a waiting process.
+        flags = FAN_CLASS_CONTENT | FAN_CLOEXEC | FAN_NONBLOCK | FAN_UNLIMITED_QUEUE | FAN_UNLIMITED_MARKS
+        large = _O_LARGEFILE.get(platform.machine(), _O_LARGEFILE_OTHERS)
+        self._fd = int(self._libc.fanotify_init(flags, os.O_RDONLY | os.O_CLOEXEC | large))
+        if self._fd < 0:
+            raise KernelError("fanotify_init", ctypes.get_errno())
+
+    def fileno(self) -> int:
+        """The group's descriptor, readable when events wait."""
+        return self._fd
+
+    def watch(self, directory: Path) -> None:
+        """Hold the openers of the directory's files, not those of its subdirectories' files.
+
+        Raises KernelError: ENOENT, ENOTDIR, EINVAL on a file system that cannot be watched.
+        """
+        mask = FAN_OPEN_PERM | FAN_EVENT_ON_CHILD
+        self._mark(FAN_MARK_ADD | FAN_MARK_ONLYDIR, mask, _AT_FDCWD, os.fsencode(directory))
+
+    def ignore(self, fd: int) -> None:
+        """Let openers of the file `fd` through without an event until it is modified."""
+        self._mark(FAN_MARK_ADD | FAN_MARK_IGNORED_MASK, FAN_OPEN_PERM, fd, None)
+
+    def heed(self, fd: int) -> None:
+        """Take back `ignore`."""
+        self._mark(FAN_MARK_REMOVE | FAN_MARK_IGNORED_MASK, FAN_OPEN_PERM, fd, None)
+
+    def read(self) -> list[Opening]:
+        """The events that wait; none where there are none."""
+        try:
+            data = os.read(self._fd, _BUFFER)
+        except BlockingIOError:
+            return []
+        openings, at = [], 0
+        while at + _METADATA.size <= len(data):
+            length, _version, _reserved, _size, mask, fd, pid = _METADATA.unpack_from(data, at)
+            at += length
+            if fd != _NO_FD and mask & FAN_OPEN_PERM:
+                openings.append(Opening(fd, pid))
+        return openings
+
+    def allow(self, opening: Opening) -> None:
+        """Let the opener go on, and close the event's descriptor."""
+        try:
+            os.write(self._fd, _RESPONSE.pack(opening.fd, FAN_ALLOW))
+        except FileNotFoundError:
+            pass  # the opener was killed meanwhile, and its event is gone
+        finally:
+            os.close(opening.fd)
+
+    def close(self) -> None:
+        """Close the group; everyone who waits is let through."""
+        os.close(self._fd)
+
+    def _mark(self, flags: int, mask: int, fd: int, path: bytes | None) -> None:
+        if self._libc.fanotify_mark(self._fd, flags, mask, fd, path) != 0:
+            where = os.fsdecode(path) if path is not None else f"descriptor {fd}"
+            raise KernelError(f"fanotify_mark on {where}", ctypes.get_errno())
