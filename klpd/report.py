@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the daemon tells of itself, as values: its status, its plans, its jobs.  On D-Bus they travel as `klpd.plain`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from klpd.model import Decision, Stack, Verdict
+
+BUS_NAME = "org.klpd1"
+MANAGER_PATH = "/org/klpd1"
+MANAGER_INTERFACE = "org.klpd1.Manager"
+JOB_INTERFACE = "org.klpd1.Job"
+
+
+class DefenceState(StrEnum):
+    """UP: does all that it is for.  DEGRADED: works in part, the detail says which.  DOWN: does nothing."""
+
+    UP = "up"
+    DEGRADED = "degraded"
+    DOWN = "down"
+
+
+@dataclass(frozen=True, slots=True)
+class Defence:
+    """A line of defence: "hold", "guard" or "reconcile"."""
+
+    name: str
+    state: DefenceState
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyReport:
+    """The policy in force.  `errors` are the complaints about the files that were not taken, if so."""
+
+    mode: str
+    default: str
+    unknown_states: str
+    files: tuple[str, ...]
+    errors: tuple[str, ...] = ()
+    builtin: bool = False
+
+
+class StepState(StrEnum):
+    """How far a step of a job is."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """A step of a job, with the verdict that lets it happen."""
+
+    verdict: Verdict
+    state: StepState
+
+
+class JobState(StrEnum):
+    """The states of a job, in about this order; the last three are final."""
+
+    AUTHORIZING = "authorizing"
+    WAITING = "waiting"
+    RUNNING = "running"
+    REVERSING = "reversing"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+    @property
+    def final(self) -> bool:
+        return self in (JobState.DONE, JobState.FAILED, JobState.CANCELED)
+
+
+@dataclass(frozen=True, slots=True)
+class Straggler:
+    """A task that has not switched to the transition's target state yet."""
+
+    pid: int
+    tid: int
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobReport:
+    """A job.  `progress` is the part of the running step's tasks that have switched, 0 to 1.
+
+    `error` is a D-Bus error name and `message` its sentence, for a job that failed or was canceled; a job that is done
+    may have a message too, such as that there was nothing to do.
+    """
+
+    id: int
+    kind: str
+    goal: str
+    state: JobState
+    steps: tuple[StepReport, ...] = ()
+    progress: float = 0.0
+    stragglers: tuple[Straggler, ...] = ()
+    error: str | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlanReport:
+    """A plan as it is shown: the verdict of every step, in order.
+
+    `gap`: in between, none of the livepatches that are being exchanged is in force.
+    """
+
+    goal: str
+    decision: Decision
+    steps: tuple[Verdict, ...]
+    gap: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What `klpctl status` shows."""
+
+    version: str
+    policy: PolicyReport
+    defences: tuple[Defence, ...]
+    stack: Stack
+    jobs: tuple[JobReport, ...] = ()
