@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the daemon tells of itself, as values: its status, its plans, its jobs.  On D-Bus they travel as `klpd.plain`."""
+"""What the daemon tells of itself, as values: status, plans, jobs.  On D-Bus they travel as `klpd.plain`."""
 
 from __future__ import annotations
 

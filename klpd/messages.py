@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The kinds of journal entries that klpd writes, by their MESSAGE_ID, and the fields that they carry.
+
+The ids are an interface (journalctl MESSAGE_ID=..., the message catalog): one is never given another meaning.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class MessageId(StrEnum):
+    """One id for each kind of event (sd_journal_send(3), systemd.journal-fields(7))."""
+
+    LOAD_VETOED = "371010d6247c4b72b794025601bcc16b"
+    """The guard refused a livepatch."""
+    LOAD_APPROVED = "746d9c93f10a4a0eb83a7090e1d69f42"
+    """The guard let an approved livepatch through."""
+    LOAD_AUDITED = "2e496de59dbd41bbb8202219da3844ff"
+    """A livepatch was let through that the policy denies, since it is in audit mode."""
+    LIVEPATCH_ENTERED = "87e20c3b92814bb4b42d858bd6c41158"
+    """A livepatch is new in the installed stack."""
+    LIVEPATCH_LEFT = "a5b31dd7ae5c43ec8bfbdcb8b620a5b5"
+    """A livepatch has left the installed stack."""
+    JOB_DONE = "3bf1ca9af64a4ad8a19dba14d0ffd04c"
+    """A job reached its goal."""
+    JOB_FAILED = "38a56ecc2de14ff396b388f56b7f1f68"
+    """A job did not reach its goal."""
+    JOB_REFUSED = "fcbd8b472beb47aaa0dc774bf96c341b"
+    """A job was not begun, since the policy or polkit does not allow it."""
+    POLICY_LOADED = "be0ca18cc43142688659b290a32cdd1a"
+    """A policy is in force from now on."""
+    POLICY_REJECTED = "4b98c2738d6a409b849cb16c28d125d4"
+    """Policy files were not taken; another policy stays in force."""
+    DEFENCE_CHANGED = "0c10b1a999014661ae45fd4e3456c3e1"
+    """A line of defence came up or went down."""
+    HOLD_TIMED_OUT = "c8abf2474104471e8b49ac874f7ba66f"
+    """An opener of a module file went on before there was a verdict."""
+
+
+class Field(StrEnum):
+    """The fields of klpd's own in the journal."""
+
+    LIVEPATCH = "KLPD_LIVEPATCH"
+    DIGEST = "KLPD_DIGEST"
+    DECISION = "KLPD_DECISION"
+    FINDINGS = "KLPD_FINDINGS"
+    """The verdict as JSON (klpd.plain of klpd.model.Verdict)."""
+    RULE = "KLPD_RULE"
+    """The place of the first rule that decided: file:line, or the kernel function."""
+    PID = "KLPD_PID"
+    UID = "KLPD_UID"
+    COMMAND = "KLPD_COMMAND"
+    WAY = "KLPD_WAY"
+    """How the bytes came: "file" (finit_module) or "buffer" (init_module)."""
+    JOB = "KLPD_JOB"
+    REPORT = "KLPD_REPORT"
+    """A job's report as JSON (klpd.plain of klpd.report.JobReport)."""
+    FILE = "KLPD_FILE"
+    DEFENCE = "KLPD_DEFENCE"
