@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from klpd.judge.verdict import judge
-from klpd.model import Decision, Disable, Load, Remove, Reverse
+from klpd.model import Action, Decision, Disable, Load, Remove, Reverse, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from klpd.judge.rules import Policy
-    from klpd.model import Action, Installed, Livepatch, Stack, Verdict
+    from klpd.model import Installed, Livepatch, Stack
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ Each rule carries the place where it was written, for the findings that it leads
 from __future__ import annotations
 
 import operator
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from klpd.model import ChangeKind, Decision, Rule, RuleKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from klpd.model import Livepatch
 
