@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The guest's root file system as a tar archive of Debian packages, made by mmdebstrap."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+from tests.vm import apt
+from tests.vm.cache import digest
+from tests.vm.command import run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.vm.cache import Cache
+
+# What klpd stands on, what a host has that loads livepatches, and what tests look with.
+PACKAGES: Final = (
+    "dbus",
+    "kmod",
+    "libbpf1",
+    "passwd",
+    "polkitd",
+    "procps",
+    "python3",
+    "python3-gi",
+    "python3-pydbus",
+    "python3-pyelftools",
+    "python3-pyudev",
+    "python3-systemd",
+    "strace",
+    "systemd",
+    "systemd-sysv",
+    "udev",
+    "xz-utils",
+    "zstd",
+)
+_OPTIONS: Final = (
+    "--variant=essential",
+    "--format=tar",
+    '--aptopt=Apt::Install-Recommends "false"',
+    *(f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in ("doc", "info", "locale", "man")),
+    f"--include={','.join(PACKAGES)}",
+    '--customize-hook=chroot "$1" useradd --create-home --shell /bin/bash --uid 1000 alice',
+)
+
+
+def build(cache: Cache, say: Callable[[str], None]) -> tuple[Path, str]:
+    """The archive, and the key of all that went into it."""
+    sources = apt.sources(cache)
+    key = digest(_OPTIONS, sources, apt.candidates(cache, PACKAGES))
+
+    def fill(folder: Path) -> None:
+        say("building the Debian root (about half a minute)")
+        (folder / "sources.list").write_text("\n".join(sources) + "\n")
+        mode = "root" if os.geteuid() == 0 else "unshare"
+        run(
+            ["mmdebstrap", f"--mode={mode}", *_OPTIONS, apt.SUITE, folder / "root.tar", folder / "sources.list"],
+            env={"TMPDIR": str(folder.parent), "SOURCE_DATE_EPOCH": "0"},
+            hint=""
+            if mode == "root"
+            else "As an ordinary user it needs user namespaces and a line for you in /etc/subuid and /etc/subgid.",
+        )
+
+    return cache.get("root", key, fill, keep=2) / "root.tar", key
