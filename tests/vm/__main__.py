@@ -57,14 +57,14 @@ def _parser() -> argparse.ArgumentParser:
     default = Options()
 
     def machine_options(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--kernel-arg", action="append", default=[], metavar="ARG", help="add to the kernel's command line")
+        sub.add_argument("--kernel-arg", action="append", default=[], metavar="ARG", help="add to its command line")
         sub.add_argument("--memory", type=int, default=default.memory, metavar="MIB")
         sub.add_argument("--cpus", type=int, default=default.cpus, metavar="N")
         sub.add_argument("--no-klpd", action="store_true", help="leave klpd installed, but stopped")
 
     def run_options(sub: argparse.ArgumentParser) -> None:
         machine_options(sub)
-        sub.add_argument("--copy", action="append", default=[], type=Path, metavar="PATH", help="put a file or folder into /root")
+        sub.add_argument("--copy", action="append", default=[], type=Path, metavar="PATH", help="put it into /root/")
         sub.add_argument("--timeout", type=float, metavar="S", help="kill the command after so many seconds")
 
     run = verb("run", _run, "run a command as root on a fresh host")

@@ -18,6 +18,7 @@ import struct
 import subprocess
 import termios
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypedDict
@@ -108,10 +109,8 @@ class Agent:
             for frame in self._decoder.feed(data):
                 self._handle(frame)
         if self._outbox:
-            try:
+            with suppress(BlockingIOError):
                 del self._outbox[: os.write(self._port, self._outbox[:MAX_PAYLOAD])]
-            except BlockingIOError:
-                pass
 
     def _send(self, kind: Kind, command: int = 0, payload: bytes = b"") -> None:
         self._outbox += Frame(kind, command, payload).encode()

@@ -9,16 +9,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.vm import accel, install, kernel, packages, template
+from tests.vm import accel, install, packages, template
 from tests.vm.cache import Cache, default_folder
 from tests.vm.errors import HarnessError
 from tests.vm.host import Host
+from tests.vm.kernel import STOCK, Kernel
 from tests.vm.qemu import Machine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.vm.kernel import Kernel
     from tests.vm.template import Template
 
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class Options:
     """What kind of host.  ``memory`` in MiB; ``klpd`` says whether it runs (it is installed in any case)."""
 
-    kernel: Kernel = kernel.STOCK
+    kernel: Kernel = STOCK
     kernel_arguments: tuple[str, ...] = ()
     memory: int = 512
     cpus: int = 2

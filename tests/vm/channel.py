@@ -11,7 +11,7 @@ import struct
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from tests.vm.errors import CommandTimeout, HarnessError, HostDied
 from tests.vm.frames import MAX_PAYLOAD, STDIN_WINDOW, Decoder, Frame, Kind, ProtocolError
@@ -25,10 +25,14 @@ T = TypeVar("T")
 
 
 class Channel:
-    """Speaks with the agent over ``connection``; a thread of its own reads."""
+    """Speaks with the agent over ``connection``; a thread of its own reads.
 
-    def __init__(self, connection: socket.socket) -> None:
+    When the other side has gone, ``last_words`` says what can be said about that.
+    """
+
+    def __init__(self, connection: socket.socket, last_words: Callable[[], str]) -> None:
         self._connection = connection
+        self._last_words = last_words
         self._sending = threading.Lock()
         self._commands: dict[int, RemoteCommand] = {}
         self._numbers = itertools.count(1)
@@ -76,7 +80,7 @@ class Channel:
             with self._sending:
                 self._connection.sendall(frame.encode())
         except OSError as error:
-            raise HostDied(self._ended or "QEMU ended") from error
+            raise HostDied(self._ended or f"the host ended; {self._last_words()}") from error
 
     def _read(self) -> None:
         decoder = Decoder()
@@ -84,9 +88,9 @@ class Channel:
             while data := self._connection.recv(64 * 1024):
                 for frame in decoder.feed(data):
                     self._handle(frame)
-            self._ended = "QEMU ended"
+            self._ended = f"the host ended; {self._last_words()}"
         except OSError as error:
-            self._ended = f"the line to the agent broke: {error}"
+            self._ended = f"the line to the host broke ({error}); {self._last_words()}"
         except ProtocolError as error:
             self._ended = f"the agent does not speak our protocol: {error}"
         self._greeted.set()
@@ -139,7 +143,10 @@ class RemoteCommand:
         return self._wait_for(self.poll, timeout)
 
     def wait_for_output(self, text: str, timeout: float) -> None:
-        """Wait until ``text`` has come on standard output or error; raises CommandTimeout, or HarnessError at its end."""
+        """Wait until ``text`` has come on standard output or error.
+
+        Raises CommandTimeout after ``timeout`` seconds, and HarnessError where the command ends without it.
+        """
 
         def seen() -> bool | None:
             ended = self.poll()

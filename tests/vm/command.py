@@ -25,10 +25,16 @@ def run(
     words = [str(word) for word in argv]
     try:
         done = subprocess.run(
-            words, cwd=cwd, env=environment(env or {}), stdin=subprocess.DEVNULL, capture_output=True, text=True
+            words,
+            check=False,
+            cwd=cwd,
+            env=environment(env or {}),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
         )
     except FileNotFoundError as error:
-        raise HarnessError(f"{words[0]} is not installed; `python3 -m tests.vm build` installs what is missing") from error
+        raise HarnessError(f"there is no {words[0]} on this machine") from error
     if done.returncode != 0:
         said = (done.stderr.strip() or done.stdout.strip())[-4000:]
         raise HarnessError("\n".join(filter(None, [f"`{shlex.join(words)}` failed ({done.returncode}):", said, hint])))

@@ -8,14 +8,15 @@ import shlex
 import tarfile
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final, Self
 
-from tests.vm.errors import CommandFailed, CommandTimeout, HostDied
+from tests.vm.errors import CommandFailed, CommandTimeout
 from tests.vm.image import owned_by_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
     from types import TracebackType
 
     from tests.vm.channel import RemoteCommand
@@ -75,8 +76,6 @@ class Host:
         except CommandTimeout as error:
             running.kill()
             raise CommandTimeout(f"`{shlex.join(words)}` took more than {timeout:g} s{_said(running)}") from error
-        except HostDied as error:
-            raise HostDied(f"the host ended under `{shlex.join(words)}`; {self._qemu.last_words()}") from error
         if check and status != 0:
             raise CommandFailed(f"`{shlex.join(words)}` ended with {status}{_said(running)}")
         return Finished(status, running.stdout.decode(errors="replace"), running.stderr.decode(errors="replace"))

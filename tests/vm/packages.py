@@ -49,6 +49,7 @@ def _missing(packages: list[str]) -> list[str]:
     # dpkg-query fails where it knows nothing of a package, and still answers for the others.
     answer = subprocess.run(
         ["dpkg-query", "--show", "--showformat=${db:Status-Status} ${Package}\n", *packages],
+        check=False,
         env=environment({}),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-CONSOLE_TAIL: Final = 40  # lines
+CONSOLE_TAIL: Final = 80  # lines
 _CPU: Final = {
     Accel.KVM: "host",
     # QEMU 7.2's translator damages the flags after cmpxchg16b: kernels from 6.12 on crash under load.
@@ -83,7 +83,7 @@ class Qemu:
                 pass_fds=[monitor_end.fileno(), agent_end.fileno()],
                 start_new_session=True,  # so that ^C is the harness's alone
             )
-        self.agent = Channel(agent)
+        self.agent = Channel(agent, self.last_words)
         try:
             self.monitor = Monitor(monitor)
         except HostDied as error:

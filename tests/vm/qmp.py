@@ -6,11 +6,12 @@ from __future__ import annotations
 import json
 import socket
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tests.vm.errors import HarnessError, HostDied
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 
@@ -28,7 +29,7 @@ class Monitor:
         self._lines.close()
         self._connection.close()
 
-    def execute(self, command: str, **arguments: object) -> Any:
+    def execute(self, command: str, **arguments: object) -> object:
         """Run one command and give what it returns; raises HarnessError where QEMU says no, HostDied if it is gone."""
         return self._ask(command, arguments, [])
 
@@ -56,27 +57,33 @@ class Monitor:
         )
 
     def _wait_for_migration(self) -> None:
-        while (info := self.execute("query-migrate")).get("status") != "completed":
-            if info.get("status") in ("failed", "cancelled"):
-                raise HarnessError(f"QEMU could not save or restore the machine: {info}")
-            time.sleep(0.005)
+        while True:
+            match self.execute("query-migrate"):
+                case {"status": "completed"}:
+                    return
+                case {"status": "failed" | "cancelled"} as info:
+                    raise HarnessError(f"QEMU could not save or restore the machine: {info}")
+                case _:
+                    time.sleep(0.005)
 
-    def _ask(self, command: str, arguments: dict[str, object] | dict[str, str], files: list[int]) -> Any:
+    def _ask(self, command: str, arguments: Mapping[str, object], files: Sequence[int]) -> object:
         request = json.dumps({"execute": command, "arguments": arguments}).encode()
         try:
             socket.send_fds(self._connection, [request], files)
             while True:
-                answer = self._receive()
-                if "return" in answer:
-                    return answer["return"]
-                if "error" in answer:
-                    raise HarnessError(f"QEMU refuses {command}: {answer['error']['desc']}")
+                match self._receive():
+                    case {"return": answer}:
+                        return answer
+                    case {"error": {"desc": reason}}:
+                        raise HarnessError(f"QEMU refuses {command}: {reason}")
+                    case _:  # an event
+                        pass
         except OSError as error:
             raise HostDied(f"QEMU ended during {command}") from error
 
-    def _receive(self) -> dict[str, Any]:
+    def _receive(self) -> object:
         line = self._lines.readline()
         if not line:
             raise HostDied("QEMU ended")
-        message: dict[str, Any] = json.loads(line)
+        message: object = json.loads(line)
         return message
