@@ -6,7 +6,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from klpd.judge import kernel, site
-from klpd.model import Decision, Disable, Load, Remove, Reverse, Verdict, changes, target
+from klpd.judge.rules import Mode
+from klpd.model import Decision, Disable, Load, Remove, Reverse, RuleKind, Verdict, changes, target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +26,13 @@ def judge(stack: Stack, action: Action, policy: Policy) -> Verdict:
     decisions = {each.decision for each in findings}
     decision = next(each for each in (Decision.DENY, Decision.UNKNOWN, Decision.ALLOW) if each in decisions)
     return Verdict(type(action).__name__.lower(), target(action), decision, changed, findings)
+
+
+def obstructs(verdict: Verdict, policy: Policy) -> bool:
+    """Whether the action must not go on.  In audit mode only what the kernel would refuse anyway stands in the way."""
+    if policy.mode is Mode.ENFORCE:
+        return verdict.decision is not Decision.ALLOW
+    return any(each.decision is Decision.DENY and each.rule.kind is RuleKind.KERNEL for each in verdict.findings)
 
 
 def state_changes(stack: Stack, action: Action) -> tuple[StateChange, ...]:

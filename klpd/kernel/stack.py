@@ -45,13 +45,12 @@ def read_stack(memory: Memory | None, known: Known, *, generation: int = 0, root
     `memory` is None where kernel memory cannot be read; states then come from the files that `known` finds, and the
     order from sysfs where the kernel shows it.  Raises KernelError where sysfs cannot be read.
     """
-    for look in range(_LOOKS):
-        if look:
-            time.sleep(_BETWEEN_LOOKS)
-        shown = {each.name: each for each in sysfs.read_livepatches(root)}
-        in_memory = () if memory is None else memory.read_patches()
+    shown, in_memory = _look(memory, root)
+    for _again in range(_LOOKS):
         if memory is None or {each.name for each in in_memory} == set(shown):
             break
+        time.sleep(_BETWEEN_LOOKS)
+        shown, in_memory = _look(memory, root)
     details = {each.name: each for each in in_memory}
     ranks = {each.name: rank for rank, each in enumerate(in_memory)}
     ordered = sorted(shown.values(), key=lambda each: ranks.get(each.name, each.stack_order or len(ranks)))
@@ -63,6 +62,11 @@ def read_stack(memory: Memory | None, known: Known, *, generation: int = 0, root
         readable=memory is not None,
         generation=generation,
     )
+
+
+def _look(memory: Memory | None, root: Path) -> tuple[dict[str, SysfsLivepatch], tuple[MemoryLivepatch, ...]]:
+    shown = {each.name: each for each in sysfs.read_livepatches(root)}
+    return shown, () if memory is None else memory.read_patches()
 
 
 def _installed(shown: SysfsLivepatch, detail: MemoryLivepatch | None, known: Known) -> Installed:

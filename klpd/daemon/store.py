@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The livepatches that klpd remembers, by digest: the way back needs the bytes of what was in force before.
+
+In /var/lib/klpd/livepatches, DIGEST.ko holds the bytes and DIGEST.json what was read of them.  /var/lib/klpd/history
+tells which livepatches were in force one after another since the kernel booted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from klpd.errors import KlpdError
+from klpd.model import Livepatch
+from klpd.plain import PlainError, from_plain, to_plain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from klpd.model import Stack
+
+STATE_DIRECTORY: Final = Path("/var/lib/klpd")
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+_SPARE: Final = 16
+"""How many livepatches beside those of this boot's history are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A livepatch that was in force; without a digest its file was never seen, and it cannot be loaded again."""
+
+    name: str
+    digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The livepatches in force at one time, the oldest first."""
+
+    members: tuple[Member, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What was in force since the boot with this id, the present last."""
+
+    boot_id: str
+    moments: tuple[Moment, ...] = (Moment(),)
+
+    def then(self, moment: Moment) -> History:
+        """With `moment` as the present.  Coming back to a former moment forgets what lay between: it was undone."""
+        if moment in self.moments:
+            return History(self.boot_id, self.moments[: self.moments.index(moment) + 1])
+        return History(self.boot_id, (*self.moments, moment))
+
+    @property
+    def before(self) -> Moment | None:
+        """What was in force before the present."""
+        return self.moments[-2] if len(self.moments) > 1 else None
+
+    def newest(self, name: str) -> Moment | None:
+        """The last moment but the present at which the livepatch `name` was the newest."""
+        return next(
+            (each for each in reversed(self.moments[:-1]) if each.members and each.members[-1].name == name), None
+        )
+
+
+class Store:
+    """Remembered livepatches and the history; safe to use from any thread."""
+
+    def __init__(self, folder: Path = STATE_DIRECTORY) -> None:
+        self._folder = folder / "livepatches"
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._history_file = folder / "history"
+        self._lock = threading.Lock()
+        self._livepatches = {each.digest: each for each in self._read_all()}
+        self._history = self._read_history()
+
+    @property
+    def history(self) -> History:
+        return self._history
+
+    def known(self, name: str, build_id: str) -> Livepatch | None:
+        """The livepatch that a loaded module came from, if its file was seen."""
+        with self._lock:
+            found = (each for each in self._livepatches.values() if (each.name, each.build_id) == (name, build_id))
+            return next(found, None)
+
+    def find(self, digest: str) -> Livepatch | None:
+        with self._lock:
+            return self._livepatches.get(digest)
+
+    def add(self, livepatch: Livepatch, data: bytes) -> None:
+        """Remember a livepatch and its file's bytes."""
+        with self._lock:
+            if livepatch.digest in self._livepatches:
+                return
+            _replace(self._file(livepatch.digest, "ko"), data)
+            _replace(self._file(livepatch.digest, "json"), json.dumps(to_plain(livepatch)).encode())
+            self._livepatches[livepatch.digest] = livepatch
+            self._forget_old()
+
+    def read(self, digest: str) -> bytes:
+        """The bytes of a remembered livepatch.  Raises KlpdError where they are gone or are not the same any more."""
+        path = self._file(digest, "ko")
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise KlpdError(f"cannot read the remembered livepatch {path}: {error.strerror}") from error
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise KlpdError(f"{path} does not have the digest of its name any more; remove it")
+        return data
+
+    def observe(self, stack: Stack) -> None:
+        """Note what is in force now; call it when no transition runs."""
+        moment = Moment(tuple(Member(each.name, each.digest) for each in stack.livepatches))
+        with self._lock:
+            if moment == self._history.moments[-1]:
+                return
+            self._history = self._history.then(moment)
+            _replace(self._history_file, json.dumps(to_plain(self._history)).encode())
+
+    def _file(self, digest: str, suffix: str) -> Path:
+        return self._folder / f"{digest}.{suffix}"
+
+    def _read_all(self) -> Iterable[Livepatch]:
+        # The oldest first, so that the dictionary is in the order in which they came.
+        for path in sorted(self._folder.glob("*.json"), key=lambda each: each.stat().st_mtime_ns):
+            try:
+                livepatch = from_plain(Livepatch, json.loads(path.read_bytes()))
+            except (PlainError, ValueError):
+                continue  # written by another version, or torn by a crash: it is read again when it is seen again
+            if path.stem == livepatch.digest and self._file(livepatch.digest, "ko").exists():
+                yield livepatch
+
+    def _read_history(self) -> History:
+        boot_id = _BOOT_ID.read_text(encoding="ascii").strip()
+        try:
+            history = from_plain(History, json.loads(self._history_file.read_bytes()))
+        except (FileNotFoundError, PlainError, ValueError):
+            return History(boot_id)
+        return history if history.boot_id == boot_id and history.moments else History(boot_id)
+
+    def _forget_old(self) -> None:
+        needed = {member.digest for moment in self._history.moments for member in moment.members}
+        spare = [digest for digest in self._livepatches if digest not in needed]
+        for digest in spare[:-_SPARE]:
+            del self._livepatches[digest]
+            self._file(digest, "json").unlink(missing_ok=True)
+            self._file(digest, "ko").unlink(missing_ok=True)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write a file so that a crash leaves the old or the new one."""
+    temporary = path.with_name(f".{path.name}.new")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
