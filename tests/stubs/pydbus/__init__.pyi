@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+from gi.repository import Gio
+
+from pydbus import generic as generic
+from pydbus import registration as registration
+
+class Bus:
+    con: Gio.DBusConnection
+    def request_name(self, name: str, allow_replacement: bool = ..., replace: bool = ...) -> object: ...
+
+def SystemBus() -> Bus: ...
