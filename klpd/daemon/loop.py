@@ -33,16 +33,20 @@ class Loop:
         self._calls.append(function)
         os.eventfd_write(self._wakeup, 1)
 
-    def watch(self, fd: int, readable: Callable[[], None]) -> None:
-        """Run `readable` whenever `fd` can be read, or is in error."""
+    def watch(self, fd: int, readable: Callable[[], None]) -> Callable[[], None]:
+        """Run `readable` whenever `fd` can be read, or is in error; call what is returned to end that."""
 
         def ready(_fd: int, _condition: GLib.IOCondition) -> bool:
             _guarded(readable)
             return GLib.SOURCE_CONTINUE
 
-        GLib.unix_fd_add_full(
-            GLib.PRIORITY_DEFAULT, fd, GLib.IOCondition.IN | GLib.IOCondition.ERR | GLib.IOCondition.HUP, ready
-        )
+        conditions = GLib.IOCondition.IN | GLib.IOCondition.ERR | GLib.IOCondition.HUP
+        source = GLib.unix_fd_add_full(GLib.PRIORITY_DEFAULT, fd, conditions, ready)
+
+        def end() -> None:
+            GLib.source_remove(source)
+
+        return end
 
     def every(self, seconds: float, function: Callable[[], None]) -> None:
         """Run `function` every so many seconds."""

@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The system bus: the one place that knows pydbus.
+
+pydbus answers a method call when the Python method returns, makes error names of exception class names, hands out the
+index of a file descriptor instead of the descriptor, and gives its name away to whoever asks.  So klpd takes its
+connection and its registration of objects, and answers calls itself: at once or later, with klpd's own errors.
+"""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import gi.overrides.Gio
+import pydbus
+import pydbus.generic
+import pydbus.registration
+from gi.repository import Gio, GLib
+
+from klpd.errors import KlpdError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+
+    from klpd.daemon.loop import Loop
+    from klpd.plain import Plain
+
+log = logging.getLogger(__name__)
+
+INTERNAL_ERROR: Final = "klpd met an error of its own; journalctl -u klpd has the details"
+_PROPERTIES: Final = "org.freedesktop.DBus.Properties"
+
+# PyGObject before 3.50.0-4 (Debian) keeps a reference of every invocation for ever: 2 kB a call.  The override of
+# register_object that lets go of it came with the cure.
+_KEEPS_INVOCATIONS: Final = "register_object" not in vars(getattr(gi.overrides.Gio, "DBusConnection", object))
+
+
+def to_variant(plain: Plain) -> GLib.Variant:
+    """A plain value (klpd.plain) as a variant: objects as a{sv}, lists as av, whole numbers as t, or x if negative."""
+    match plain:
+        case bool():
+            return GLib.Variant("b", plain)
+        case int():
+            return GLib.Variant("x" if plain < 0 else "t", plain)
+        case float():
+            return GLib.Variant("d", plain)
+        case str():
+            return GLib.Variant("s", plain)
+        case list():
+            return GLib.Variant("av", [to_variant(each) for each in plain])
+        case dict():
+            return GLib.Variant("a{sv}", {key: to_variant(value) for key, value in plain.items()})
+
+
+def to_dictionary(plain: Plain) -> dict[str, GLib.Variant]:
+    """A plain object, ready to stand in a value of the type a{sv}."""
+    if not isinstance(plain, dict):
+        raise TypeError(f"{type(plain).__name__} is no dictionary")
+    return {key: to_variant(value) for key, value in plain.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A method call: who makes it, with which arguments, and whether polkit may ask somebody for it."""
+
+    sender: str
+    arguments: tuple[object, ...]
+    interactive: bool
+    fds: Gio.UnixFDList | None
+
+    def text(self, index: int) -> str:
+        """The argument at `index`, which the interface declares as a string."""
+        value = self.arguments[index]
+        if not isinstance(value, str):
+            raise UsageError(f"argument {index} is no string")
+        return value
+
+    def file(self, index: int) -> int:
+        """The descriptor of the argument at `index`, which the interface declares as "h"; the caller closes it.
+
+        Raises UsageError where the message carries no such descriptor.
+        """
+        handle = self.arguments[index]
+        if not isinstance(handle, int) or self.fds is None or not 0 <= handle < self.fds.get_length():
+            raise UsageError("the call carries no file descriptor; hand over a file that is open for reading")
+        return self.fds.get(handle)
+
+
+class Publication:
+    """An object on the bus."""
+
+    def __init__(
+        self, connection: Gio.DBusConnection, path: str, interface: str, unregister: Callable[[], None]
+    ) -> None:
+        self._connection = connection
+        self._path = path
+        self._interface = interface
+        self.unregister = unregister
+
+    def emit(self, signal: str, values: GLib.Variant) -> None:
+        """Emit a signal of the object's interface."""
+        self._connection.emit_signal(None, self._path, self._interface, signal, values)
+
+    def emit_changed(self, values: Mapping[str, GLib.Variant]) -> None:
+        """Emit PropertiesChanged for these properties."""
+        changed = GLib.Variant("(sa{sv}as)", (self._interface, dict(values), []))
+        self._connection.emit_signal(None, self._path, _PROPERTIES, "PropertiesChanged", changed)
+
+
+class Bus:
+    """A connection to the system bus."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._bus = pydbus.SystemBus()
+        self.connection: Gio.DBusConnection = self._bus.con
+
+    def publish(
+        self,
+        path: str,
+        xml: str,
+        methods: Mapping[str, Callable[[Call], object]],
+        properties: Callable[[], Mapping[str, object]],
+    ) -> Publication:
+        """Put an object with the one interface that `xml` describes on the bus.
+
+        A method returns what its out arguments are to be (None for none, a tuple for several), or a Future of that.
+        `properties` gives the values of all properties.
+        """
+        interfaces = Gio.DBusNodeInfo.new_for_xml(xml).interfaces
+        (interface,) = interfaces
+        wrapper = _Object(self._loop, interface, methods, properties)
+        registration = pydbus.registration.ObjectRegistration(self._bus, path, interfaces, wrapper, own_wrapper=True)
+        return Publication(self.connection, path, interface.name, registration.unregister)
+
+    def own(self, name: str) -> None:
+        """Take the name, for good.  Raises RuntimeError where somebody else has it."""
+        self._bus.request_name(name, allow_replacement=False)
+
+
+class _Object:
+    """What pydbus calls an object wrapper: the receiver of calls to one object."""
+
+    SignalEmitted = pydbus.generic.signal()
+
+    def __init__(
+        self,
+        loop: Loop,
+        interface: Gio.DBusInterfaceInfo,
+        methods: Mapping[str, Callable[[Call], object]],
+        properties: Callable[[], Mapping[str, object]],
+    ) -> None:
+        self._loop = loop
+        self._interface = interface.name
+        self._methods = methods
+        self._properties = properties
+        self._results = {
+            each.name: "(" + "".join(arg.signature for arg in each.out_args) + ")" for each in interface.methods
+        }
+        self._types = {each.name: each.signature for each in interface.properties}
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing to undo; pydbus calls it when the object leaves the bus."""
+
+    def call_method(
+        self,
+        _connection: Gio.DBusConnection,
+        sender: str,
+        _path: str,
+        interface: str,
+        method: str,
+        parameters: GLib.Variant,
+        invocation: Gio.DBusMethodInvocation,
+    ) -> None:
+        """Answer a call; GDBus has checked it against the interface."""
+        try:
+            if interface == _PROPERTIES:
+                self._reply(invocation, self._property_call(method, parameters))
+                return
+            message = invocation.get_message()
+            flags = message.get_flags()
+            call = Call(
+                sender,
+                _arguments(parameters),
+                interactive=bool(flags & Gio.DBusMessageFlags.ALLOW_INTERACTIVE_AUTHORIZATION),
+                fds=message.get_unix_fd_list(),
+            )
+            result = self._methods[method](call)
+        except Exception as error:
+            self._reply_error(invocation, error)
+            return
+        if isinstance(result, Future):
+            result.add_done_callback(
+                lambda done: self._loop.call_soon(lambda: self._reply_done(invocation, method, done))
+            )
+        else:
+            self._reply(invocation, self._variant(method, result))
+
+    def _variant(self, method: str, result: object) -> GLib.Variant | None:
+        signature = self._results[method]
+        if signature == "()":
+            return None
+        return GLib.Variant(signature, result if isinstance(result, tuple) else (result,))
+
+    def _property_call(self, method: str, arguments: GLib.Variant) -> GLib.Variant:
+        values = self._properties()
+        variants = {name: GLib.Variant(self._types[name], value) for name, value in values.items()}
+        if method == "GetAll":
+            return GLib.Variant("(a{sv})", (variants,))
+        if method == "Get":
+            return GLib.Variant("(v)", (variants[arguments.get_child_value(1).get_string()],))
+        raise UsageError("no property of klpd can be set; it has methods for what may be changed")
+
+    def _reply_done(self, invocation: Gio.DBusMethodInvocation, method: str, done: Future[object]) -> None:
+        try:
+            variant = self._variant(method, done.result())
+        except Exception as error:
+            self._reply_error(invocation, error)
+        else:
+            self._reply(invocation, variant)
+
+    def _reply(self, invocation: Gio.DBusMethodInvocation, value: GLib.Variant | None) -> None:
+        invocation.return_value(value)
+        _let_go(invocation)
+
+    def _reply_error(self, invocation: Gio.DBusMethodInvocation, error: Exception) -> None:
+        if isinstance(error, KlpdError):
+            invocation.return_dbus_error(error.dbus_name, str(error))
+        else:
+            log.error("a call of %s failed", invocation.get_method_name(), exc_info=error)
+            invocation.return_dbus_error(
+                KlpdError.dbus_name, "klpd met an error of its own; its journal has the details"
+            )
+        _let_go(invocation)
+
+
+def _arguments(parameters: GLib.Variant) -> tuple[object, ...]:
+    arguments = parameters.unpack()
+    if not isinstance(arguments, tuple):
+        raise TypeError("the arguments of a method call are a tuple")
+    return arguments
+
+
+def _let_go(invocation: Gio.DBusMethodInvocation) -> None:
+    if _KEEPS_INVOCATIONS:
+        invocation._unref()

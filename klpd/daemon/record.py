@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The record: what klpd decided and saw, as journal entries that people can read and programs can match."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING
+
+from klpd.messages import Field, MessageId
+from klpd.model import Decision
+from klpd.plain import to_plain
+from klpd.report import JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from klpd.daemon.enforcement import Judged
+    from klpd.daemon.journal import Journal
+    from klpd.kernel.guard import GuardEvent
+    from klpd.model import Installed, Verdict
+    from klpd.report import Defence, JobReport, PolicyReport
+
+
+class Record:
+    """Writes the entries; may be used from any thread."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def load_decided(self, event: GuardEvent, judged: Judged | None) -> None:
+        """The guard let a livepatch through or refused it."""
+        who = f"{event.command}[{event.pid}]"
+        name = event.module or "a module without a name"
+        fields = {
+            Field.LIVEPATCH: event.module,
+            Field.DIGEST: event.digest,
+            Field.PID: str(event.pid),
+            Field.UID: str(event.uid),
+            Field.COMMAND: event.command,
+            Field.WAY: event.way.value,
+        }
+        verdict = None if judged is None else judged.verdict
+        if judged is not None:
+            fields[Field.FILE] = judged.file
+        if verdict is not None:
+            fields.update(_verdict_fields(verdict))
+        if event.allowed and (verdict is None or verdict.decision is Decision.ALLOW):
+            self._event(MessageId.LOAD_APPROVED, logging.INFO, f"approved: {who} loads {name}", fields)
+        elif event.allowed:
+            text = f"let through in audit mode: {who} loads {name}: {_why(judged, event)}"
+            self._event(MessageId.LOAD_AUDITED, logging.WARNING, text, fields)
+        else:
+            text = f"vetoed: {who} may not load {name}: {_why(judged, event)}"
+            self._event(MessageId.LOAD_VETOED, logging.WARNING, text, fields)
+
+    def entered(self, livepatch: Installed) -> None:
+        """A livepatch is new in the stack."""
+        states = ", ".join(f"{each.id:#x} version {each.version}" for each in livepatch.states or ())
+        text = f"livepatch {livepatch.name} is installed" + (f", with state {states}" if states else "")
+        self._event(MessageId.LIVEPATCH_ENTERED, logging.INFO, text, _livepatch_fields(livepatch))
+
+    def left(self, livepatch: Installed) -> None:
+        """A livepatch is no longer in the stack."""
+        text = f"livepatch {livepatch.name} is no longer installed"
+        self._event(MessageId.LIVEPATCH_LEFT, logging.INFO, text, _livepatch_fields(livepatch))
+
+    def job_ended(self, report: JobReport) -> None:
+        """A job has come to its end."""
+        fields = {Field.JOB: str(report.id), Field.REPORT: json.dumps(to_plain(report))}
+        message = f": {report.message}" if report.message else ""
+        text = f"job {report.id}, {report.goal}: {report.state}{message}"
+        if report.state is JobState.DONE:
+            self._event(MessageId.JOB_DONE, logging.INFO, text, fields)
+        elif report.error in ("org.klpd1.Error.Vetoed", "org.klpd1.Error.NotAuthorized"):
+            self._event(MessageId.JOB_REFUSED, logging.WARNING, text, fields)
+        else:
+            self._event(MessageId.JOB_FAILED, logging.WARNING, text, fields)
+
+    def policy_loaded(self, report: PolicyReport) -> None:
+        """A policy is in force from now on."""
+        text = f"policy in force: mode {report.mode}, default {report.default}, from {len(report.files)} files"
+        self._event(MessageId.POLICY_LOADED, logging.INFO, text, {Field.FILE: " ".join(report.files)})
+
+    def policy_rejected(self, report: PolicyReport) -> None:
+        """Policy files were not taken."""
+        stays = "the built-in policy, which lets no livepatch in," if report.builtin else "the last good policy"
+        text = f"policy files were not taken, and {stays} is in force: " + "; ".join(report.errors)
+        self._event(MessageId.POLICY_REJECTED, logging.ERROR, text, {})
+
+    def defence(self, defence: Defence) -> None:
+        """A line of defence is as `defence` says."""
+        level = logging.INFO if defence.state == "up" else logging.WARNING
+        text = f"{defence.name} is {defence.state}: {defence.detail}"
+        self._event(MessageId.DEFENCE_CHANGED, level, text, {Field.DEFENCE: defence.name})
+
+    def hold_timed_out(self, file: str, pid: int) -> None:
+        """An opener went on without a verdict."""
+        text = f"process {pid} opened {file} before there was a verdict; the guard refuses it, if it is a livepatch"
+        self._event(MessageId.HOLD_TIMED_OUT, logging.WARNING, text, {Field.FILE: file, Field.PID: str(pid)})
+
+    def _event(self, message_id: MessageId, level: int, text: str, fields: Mapping[Field, str]) -> None:
+        self._journal.event(message_id, level, text, {field.value: value for field, value in fields.items()})
+
+
+def _why(judged: Judged | None, event: GuardEvent) -> str:
+    if judged is None:
+        return (
+            f"{event.verdict}: klpd has not judged these bytes (they came from memory, or from a file in a directory "
+            "that is not watched); load the file with klpctl apply FILE"
+        )
+    if judged.verdict is None:
+        return judged.unreadable or "it cannot be read"
+    if judged.verdict.decision is Decision.ALLOW:
+        return f"{event.verdict}: its approval was used up, too old, or for another stack; open the file anew"
+    return "; ".join(str(each) for each in judged.verdict.reasons)
+
+
+def _verdict_fields(verdict: Verdict) -> dict[Field, str]:
+    return {
+        Field.DECISION: verdict.decision.value,
+        Field.FINDINGS: json.dumps(to_plain(verdict)),
+        Field.RULE: str(verdict.reasons[0].rule),
+    }
+
+
+def _livepatch_fields(livepatch: Installed) -> dict[Field, str]:
+    fields = {Field.LIVEPATCH: livepatch.name}
+    if livepatch.digest is not None:
+        fields[Field.DIGEST] = livepatch.digest
+    return fields

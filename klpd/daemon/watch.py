@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The watch: keeps up with the installed stack, whoever changes it, and notes what was in force.
+
+Guard events and uevents say when to look; the kernel says nothing when a transition ends where there is no guard, so
+it is looked at again while one runs.
+"""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Final
+
+from klpd.model import Stack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from klpd.daemon.record import Record
+    from klpd.daemon.running import Kernel
+    from klpd.daemon.store import Store
+
+_AGAIN: Final = 1.0
+
+
+class Watch:
+    """Looks at the stack when told that it may have changed.  `later(seconds, function)` calls from the main loop."""
+
+    def __init__(
+        self, kernel: Kernel, store: Store, record: Record, later: Callable[[float, Callable[[], None]], None]
+    ) -> None:
+        self._kernel = kernel
+        self._store = store
+        self._record = record
+        self._later = later
+        self._worker = ThreadPoolExecutor(1, "watch")
+        self._lock = threading.Lock()
+        self._asked = False
+        self._last = Stack()
+
+    def look_soon(self) -> None:
+        """Look at the stack on the worker; several requests before it gets to that are one."""
+        with self._lock:
+            if self._asked:
+                return
+            self._asked = True
+        self._worker.submit(self._look_asked)
+
+    def look(self) -> Stack:
+        """Look now, and tell what came and went.  Raises KernelError."""
+        stack = self._kernel.stack()
+        with self._lock:
+            before, self._last = self._last, stack
+        for livepatch in stack.livepatches:
+            if before.find(livepatch.name) is None:
+                self._record.entered(livepatch)
+        for livepatch in before.livepatches:
+            if stack.find(livepatch.name) is None:
+                self._record.left(livepatch)
+        if stack.transition is None:
+            self._store.observe(stack)
+        return stack
+
+    def stop(self) -> None:
+        self._worker.shutdown(cancel_futures=True)
+
+    def _look_asked(self) -> None:
+        with self._lock:
+            self._asked = False
+        if self.look().transition is not None:
+            self._later(_AGAIN, self.look_soon)
