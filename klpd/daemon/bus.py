@@ -24,6 +24,7 @@ from klpd.errors import KlpdError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
+    from typing import BinaryIO
 
     from klpd.daemon.loop import Loop
     from klpd.plain import Plain
@@ -78,15 +79,18 @@ class Call:
             raise UsageError(f"argument {index} is no string")
         return value
 
-    def file(self, index: int) -> int:
-        """The descriptor of the argument at `index`, which the interface declares as "h"; the caller closes it.
+    def file(self, index: int) -> BinaryIO:
+        """The file handed over as the argument at `index`, which the interface declares as "h".
 
-        Raises UsageError where the message carries no such descriptor.
+        Raises UsageError where the message carries no such descriptor, or one that is not open for reading.
         """
         handle = self.arguments[index]
         if not isinstance(handle, int) or self.fds is None or not 0 <= handle < self.fds.get_length():
             raise UsageError("the call carries no file descriptor; hand over a file that is open for reading")
-        return self.fds.get(handle)
+        try:
+            return open(self.fds.get(handle), "rb", buffering=0)
+        except OSError as error:
+            raise UsageError(f"the descriptor handed over cannot be read: {error.strerror}") from error
 
 
 class Publication:

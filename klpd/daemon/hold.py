@@ -11,14 +11,14 @@ from __future__ import annotations
 import logging
 import os
 import select
-import stat
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
-from klpd.errors import KernelError
+from klpd.errors import KernelError, ModuleFormatError
+from klpd.files import read_descriptor
 from klpd.kernel.fanotify import Fanotify
 
 if TYPE_CHECKING:
@@ -28,10 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LARGEST_FILE: Final = 64 << 20
-"""In bytes; what is larger is refused by the guard in any case."""
 _WORKERS: Final = 4
-_CHUNK: Final = 1 << 20
 
 
 class Examine(Protocol):
@@ -115,6 +112,8 @@ class Hold:
     def _work(self, opening: Opening) -> None:
         try:
             self._look(opening)
+        except ModuleFormatError as error:
+            log.info("not judged: %s", error)
         except Exception:
             log.exception("the file that process %d opens could not be judged", opening.pid)
         finally:
@@ -128,10 +127,8 @@ class Hold:
             fd = os.dup(opening.fd)
         try:
             before = os.fstat(fd)
-            if not stat.S_ISREG(before.st_mode) or before.st_size > LARGEST_FILE:
-                return
-            data = _read_all(fd, before.st_size)
             file = os.readlink(f"/proc/self/fd/{fd}")
+            data = read_descriptor(fd, file)
             if not self._examine(data, file, opening.pid):
                 self._ignore(fd, before)
         finally:
@@ -175,17 +172,6 @@ class Hold:
                     self._group.allow(opening)
         for file, pid in overdue:
             self._timed_out(file, pid)
-
-
-def _read_all(fd: int, size: int) -> bytes:
-    parts, at = [], 0
-    while at < size:
-        part = os.pread(fd, min(_CHUNK, size - at), at)
-        if not part:
-            break
-        parts.append(part)
-        at += len(part)
-    return b"".join(parts)
 
 
 def _not_walked(error: OSError) -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from klpd.model import Stack
+
+log = logging.getLogger(__name__)
 
 STATE_DIRECTORY: Final = Path("/var/lib/klpd")
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
@@ -78,6 +82,8 @@ class Store:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._history_file = folder / "history"
         self._lock = threading.Lock()
+        self._writer = ThreadPoolExecutor(1, "store")
+        self._unwritten: dict[str, bytes] = {}
         self._livepatches = {each.digest: each for each in self._read_all()}
         self._history = self._read_history()
 
@@ -96,17 +102,20 @@ class Store:
             return self._livepatches.get(digest)
 
     def add(self, livepatch: Livepatch, data: bytes) -> None:
-        """Remember a livepatch and its file's bytes."""
+        """Remember a livepatch and its file's bytes.  They are written in the background: an opener waits."""
         with self._lock:
             if livepatch.digest in self._livepatches:
                 return
-            _replace(self._file(livepatch.digest, "ko"), data)
-            _replace(self._file(livepatch.digest, "json"), json.dumps(to_plain(livepatch)).encode())
             self._livepatches[livepatch.digest] = livepatch
-            self._forget_old()
+            self._unwritten[livepatch.digest] = data
+        self._writer.submit(self._write, livepatch)
 
     def read(self, digest: str) -> bytes:
         """The bytes of a remembered livepatch.  Raises KlpdError where they are gone or are not the same any more."""
+        with self._lock:
+            unwritten = self._unwritten.get(digest)
+        if unwritten is not None:
+            return unwritten
         path = self._file(digest, "ko")
         try:
             data = path.read_bytes()
@@ -124,6 +133,22 @@ class Store:
                 return
             self._history = self._history.then(moment)
             _replace(self._history_file, json.dumps(to_plain(self._history)).encode())
+
+    def stop(self) -> None:
+        """Write what is not written yet."""
+        self._writer.shutdown()
+
+    def _write(self, livepatch: Livepatch) -> None:
+        digest = livepatch.digest
+        try:
+            _replace(self._file(digest, "ko"), self._unwritten[digest])
+            _replace(self._file(digest, "json"), json.dumps(to_plain(livepatch)).encode())
+        except OSError as error:
+            log.error("%s is not kept for a way back: %s", livepatch.name, error)
+            return  # the bytes stay in memory, which does until a restart
+        with self._lock:
+            del self._unwritten[digest]
+            self._forget_old()
 
     def _file(self, digest: str, suffix: str) -> Path:
         return self._folder / f"{digest}.{suffix}"
@@ -148,7 +173,7 @@ class Store:
 
     def _forget_old(self) -> None:
         needed = {member.digest for moment in self._history.moments for member in moment.members}
-        spare = [digest for digest in self._livepatches if digest not in needed]
+        spare = [digest for digest in self._livepatches if digest not in needed and digest not in self._unwritten]
         for digest in spare[:-_SPARE]:
             del self._livepatches[digest]
             self._file(digest, "json").unlink(missing_ok=True)

@@ -7,6 +7,7 @@ it is looked at again while one runs.
 
 from __future__ import annotations
 
+import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from klpd.daemon.record import Record
     from klpd.daemon.running import Kernel
     from klpd.daemon.store import Store
+
+log = logging.getLogger(__name__)
 
 _AGAIN: Final = 1.0
 
@@ -67,5 +70,10 @@ class Watch:
     def _look_asked(self) -> None:
         with self._lock:
             self._asked = False
-        if self.look().transition is not None:
+        try:
+            moving = self.look().transition is not None
+        except Exception:
+            log.exception("the stack could not be looked at")
+            moving = True
+        if moving:
             self._later(_AGAIN, self.look_soon)

@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The objects on the bus: org.klpd1.Manager and a org.klpd1.Job for each job.
+
+This only translates.  Whatever reads a file or the kernel's stack does so on a worker, and the answer comes later.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from importlib import resources
+from typing import TYPE_CHECKING, Final
+
+from gi.repository import GLib
+
+from klpd import __version__, module
+from klpd.daemon.authority import PolkitAction
+from klpd.daemon.bus import to_dictionary
+from klpd.errors import KlpdError, NoSuchLivepatchError, UsageError
+from klpd.files import read_descriptor
+from klpd.judge.planner import plan_apply, plan_disable, plan_revert
+from klpd.judge.verdict import judge
+from klpd.model import Load
+from klpd.plain import to_plain
+from klpd.report import JOB_INTERFACE, MANAGER_INTERFACE, MANAGER_PATH, PlanReport, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import BinaryIO
+
+    from klpd.daemon.authority import Authority
+    from klpd.daemon.bus import Bus, Call, Publication
+    from klpd.daemon.jobs import Job, Jobs
+    from klpd.daemon.loop import Loop
+    from klpd.daemon.policies import Policies
+    from klpd.daemon.record import Record
+    from klpd.daemon.running import Kernel
+    from klpd.daemon.store import History, Moment, Store
+    from klpd.judge.planner import Plan
+    from klpd.model import Livepatch, Stack
+    from klpd.report import Defence
+
+ORIGINAL: Final = "original"
+"""What `to` says for the unpatched kernel."""
+_LINGER: Final = 60.0
+"""Seconds that an ended job stays readable."""
+
+
+class Manager:
+    """Serves the bus.  `reload` reads the policy anew and may raise PolicyError; `defences` tells how they are."""
+
+    def __init__(
+        self,
+        *,
+        loop: Loop,
+        bus: Bus,
+        authority: Authority,
+        kernel: Kernel,
+        policies: Policies,
+        store: Store,
+        record: Record,
+        jobs: Jobs,
+        defences: Callable[[], tuple[Defence, ...]],
+        reload: Callable[[], None],
+    ) -> None:
+        self._loop = loop
+        self._bus = bus
+        self._authority = authority
+        self._kernel = kernel
+        self._policies = policies
+        self._store = store
+        self._record = record
+        self._jobs = jobs
+        self._defences = defences
+        self._reload = reload
+        self._workers = ThreadPoolExecutor(2, "manager")
+        self._job_xml = _interface(JOB_INTERFACE)
+        self._published: dict[int, tuple[Job, Publication]] = {}
+        self._object = bus.publish(
+            MANAGER_PATH,
+            _interface(MANAGER_INTERFACE),
+            {
+                "GetStatus": self._get_status,
+                "Check": self._check,
+                "PlanApply": self._plan_apply,
+                "PlanDisable": lambda call: self._plan(lambda: self._disabling(call.text(0))),
+                "PlanRevert": lambda call: self._plan(lambda: self._reverting(call.text(0))),
+                "Apply": self._apply,
+                "Disable": self._disable,
+                "Revert": self._revert,
+                "Reload": self._reload_policy,
+            },
+            self._properties,
+        )
+
+    def job_changed(self, job: Job) -> None:
+        """Tell the bus how a job gets on; to be called on the main loop."""
+        found = self._published.get(job.report.id)
+        if found is None:
+            return
+        _job, publication = found
+        publication.emit_changed({name: _JOB_TYPES[name](value) for name, value in _job_changes(job).items()})
+        if job.report.state.final:
+            self._record.job_ended(job.report)
+            values = (job.report.id, _job_path(job), job.report.state.value)
+            self._object.emit("JobRemoved", GLib.Variant("(uos)", values))
+            self._loop.after(_LINGER, lambda: self._forget(job))
+
+    def policy_changed(self) -> None:
+        """Tell the bus that another policy is in force, or that one was rejected."""
+        report = self._policies.report
+        self._object.emit_changed(
+            {
+                "Mode": GLib.Variant("s", report.mode),
+                "PolicyFiles": GLib.Variant("as", report.files),
+                "PolicyErrors": GLib.Variant("as", report.errors),
+            }
+        )
+
+    def stop(self) -> None:
+        self._workers.shutdown(cancel_futures=True)
+
+    def _properties(self) -> Mapping[str, object]:
+        report = self._policies.report
+        return {
+            "Version": __version__,
+            "Mode": report.mode,
+            "Defences": [(each.name, each.state.value, each.detail) for each in self._defences()],
+            "PolicyFiles": report.files,
+            "PolicyErrors": report.errors,
+        }
+
+    def _get_status(self, _call: Call) -> Future[object]:
+        def status() -> object:
+            return to_dictionary(
+                to_plain(
+                    Status(
+                        version=__version__,
+                        policy=self._policies.report,
+                        defences=self._defences(),
+                        stack=self._kernel.stack(),
+                        jobs=tuple(job.report for job, _publication in list(self._published.values())),
+                    )
+                )
+            )
+
+        return self._workers.submit(status)
+
+    def _check(self, call: Call) -> Future[object]:
+        file, name = call.file(0), call.text(1)
+
+        def verdict() -> object:
+            _data, livepatch = _read(file, name)
+            return to_dictionary(to_plain(judge(self._kernel.stack(), Load(livepatch), self._policies.current)))
+
+        return self._workers.submit(verdict)
+
+    def _plan_apply(self, call: Call) -> Future[object]:
+        file, name = call.file(0), call.text(1)
+
+        def plan() -> Plan:
+            _data, livepatch = _read(file, name)
+            return plan_apply(self._kernel.stack(), livepatch, self._policies.current)
+
+        return self._plan(plan)
+
+    def _plan(self, make: Callable[[], Plan]) -> Future[object]:
+        def report() -> object:
+            plan = make()
+            steps = tuple(each.verdict for each in plan.steps)
+            return to_dictionary(to_plain(PlanReport(plan.goal, plan.decision, steps, plan.gap)))
+
+        return self._workers.submit(report)
+
+    def _apply(self, call: Call) -> object:
+        file, name = call.file(0), call.text(1)
+
+        def plan() -> Plan:
+            data, livepatch = _read(file, name)
+            self._store.add(livepatch, data)
+            return plan_apply(self._kernel.stack(), livepatch, self._policies.current)
+
+        return self._begin(call, "apply", PolkitAction.APPLY, name, plan)
+
+    def _disable(self, call: Call) -> object:
+        name = call.text(0)
+        return self._begin(call, "disable", PolkitAction.DISABLE, name, lambda: self._disabling(name))
+
+    def _revert(self, call: Call) -> object:
+        to = call.text(0)
+        return self._begin(call, "revert", PolkitAction.REVERT, to, lambda: self._reverting(to))
+
+    def _disabling(self, name: str) -> Plan:
+        stack = self._kernel.stack()
+        if stack.find(name) is None and stack.leftover(name) is None:
+            raise NoSuchLivepatchError(f"no livepatch named {name} is installed; klpctl status lists those that are")
+        return plan_disable(stack, name, self._policies.current)
+
+    def _reverting(self, to: str) -> Plan:
+        stack = self._kernel.stack()
+        wanted = () if stack.transition is not None else self._wanted(stack, to)
+        return plan_revert(stack, wanted, self._policies.current)
+
+    def _wanted(self, stack: Stack, to: str) -> tuple[Livepatch, ...]:
+        if to == ORIGINAL:
+            return ()
+        self._store.observe(stack)
+        history = self._store.history
+        moment = history.newest(to) if to else history.before
+        if moment is None:
+            raise _nowhere(to, history)
+        return self._remembered(moment)
+
+    def _remembered(self, moment: Moment) -> tuple[Livepatch, ...]:
+        wanted = []
+        for member in moment.members:
+            livepatch = None if member.digest is None else self._store.find(member.digest)
+            if livepatch is None:
+                raise KlpdError(
+                    f"klpd never saw the file of {member.name}, or has it no more, and so cannot load it again; "
+                    "apply it from its file: klpctl apply FILE"
+                )
+            wanted.append(livepatch)
+        return tuple(wanted)
+
+    def _begin(self, call: Call, kind: str, action: PolkitAction, about: str, prepare: Callable[[], Plan]) -> str:
+        job = self._jobs.new(kind, f"{kind} {about}".strip(), prepare)
+        publication = self._bus.publish(
+            _job_path(job),
+            self._job_xml,
+            {"Cancel": lambda cancel: self._cancel(cancel, job)},
+            lambda: {"Id": job.report.id, "Kind": job.report.kind, **_job_changes(job)},
+        )
+        self._published[job.report.id] = (job, publication)
+        self._object.emit("JobNew", GLib.Variant("(uo)", (job.report.id, _job_path(job))))
+
+        def authorized(asked: Future[int]) -> None:
+            error = asked.exception()
+            if error is None:
+                self._jobs.enqueue(job)
+            else:
+                job.finish(error if isinstance(error, Exception) else KlpdError(str(error)))
+
+        details = {"livepatch": about, "job": str(job.report.id)}
+        self._authority.authorize(call, action, details).add_done_callback(authorized)
+        return _job_path(job)
+
+    def _cancel(self, call: Call, job: Job) -> Future[object]:
+        return self._authorized(call, PolkitAction.CANCEL, {"job": str(job.report.id)}, job.cancel.set)
+
+    def _reload_policy(self, call: Call) -> Future[object]:
+        return self._authorized(call, PolkitAction.RELOAD, {}, self._reload)
+
+    def _authorized(
+        self, call: Call, action: PolkitAction, details: Mapping[str, str], then: Callable[[], None]
+    ) -> Future[object]:
+        done: Future[object] = Future()
+
+        def answered(asked: Future[int]) -> None:
+            try:
+                asked.result()
+                then()
+                done.set_result(None)
+            except Exception as error:
+                done.set_exception(error)
+
+        self._authority.authorize(call, action, details).add_done_callback(answered)
+        return done
+
+    def _forget(self, job: Job) -> None:
+        _job, publication = self._published.pop(job.report.id)
+        publication.unregister()
+
+
+def _nowhere(to: str, history: History) -> UsageError:
+    if not to:
+        return UsageError(
+            "klpd has seen nothing in force before the present; the unpatched kernel is: klpctl revert --to original"
+        )
+    seen = sorted({each.members[-1].name for each in history.moments if each.members})
+    return UsageError(
+        f"klpd has seen no time before the present at which {to} was the newest livepatch; those were: "
+        + (", ".join(seen) or "none")
+    )
+
+
+_JOB_TYPES: Final[dict[str, Callable[[object], GLib.Variant]]] = {
+    "State": lambda value: GLib.Variant("s", value),
+    "Progress": lambda value: GLib.Variant("d", value),
+    "Report": lambda value: GLib.Variant("a{sv}", value),
+}
+
+
+def _job_changes(job: Job) -> dict[str, object]:
+    report = job.report
+    return {"State": report.state.value, "Progress": report.progress, "Report": to_dictionary(to_plain(report))}
+
+
+def _job_path(job: Job) -> str:
+    return f"{MANAGER_PATH}/job/{job.report.id}"
+
+
+def _interface(name: str) -> str:
+    return resources.files("klpd.daemon").joinpath(f"{name}.xml").read_text(encoding="utf-8")
+
+
+def _read(file: BinaryIO, name: str) -> tuple[bytes, Livepatch]:
+    """The livepatch in a file that a caller handed over, and its bytes."""
+    with file:
+        data = read_descriptor(file.fileno(), name)
+    return data, module.read_livepatch(data, file=name)

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The wiring: puts the parts of the daemon together, starts them in the order that leaves no gap, and stops them."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from klpd.daemon.authority import Authority
+from klpd.daemon.bus import Bus
+from klpd.daemon.defences import guard_defence, hold_defence, reconcile_defence
+from klpd.daemon.enforcement import Enforcement
+from klpd.daemon.hold import Hold
+from klpd.daemon.jobs import Jobs
+from klpd.daemon.loop import Loop
+from klpd.daemon.manager import Manager
+from klpd.daemon.notify import notify, notify_reloading, watchdog_period
+from klpd.daemon.policies import Policies
+from klpd.daemon.record import Record
+from klpd.daemon.running import RunningKernel, module_trees
+from klpd.daemon.store import Store
+from klpd.daemon.watch import Watch
+from klpd.errors import GuardError, KernelError, PolicyError
+from klpd.judge.rules import Mode
+from klpd.kernel.guard import Guard, GuardMode
+from klpd.kernel.memory import KernelMemory
+from klpd.kernel.uevents import ModuleEvents
+from klpd.policy import read_policy
+from klpd.report import BUS_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from klpd.daemon.journal import Journal
+    from klpd.judge.rules import Policy
+    from klpd.report import Defence
+
+log = logging.getLogger(__name__)
+
+
+class Daemon:
+    """klpd.  Building it takes hold of the kernel; `run` serves until SIGTERM."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._record = Record(journal)
+        self._loop = Loop()
+        self._policies = Policies(read_policy)
+        self._load_policy()
+        self._store = Store()
+        self._guard, self._no_guard = _guard(self._guard_mode())
+        self._memory, self._no_memory = _memory()
+        self._kernel = RunningKernel(self._memory, self._guard, self._store.known)
+        self._enforcement = Enforcement(self._kernel, self._policy, self._store, self._guard)
+        self._watch = Watch(self._kernel, self._store, self._record, self._later)
+        self._hold, self._no_hold = self._start_hold()
+        self._jobs = Jobs(
+            self._kernel,
+            self._policy,
+            self._store.read,
+            changed=lambda job: self._loop.call_soon(lambda: self._manager.job_changed(job)),
+            ended=self._watch.look,
+        )
+        self._bus = Bus(self._loop)
+        self._manager = Manager(
+            loop=self._loop,
+            bus=self._bus,
+            authority=Authority(self._bus.connection),
+            kernel=self._kernel,
+            policies=self._policies,
+            store=self._store,
+            record=self._record,
+            jobs=self._jobs,
+            defences=self._defences,
+            reload=self._reload,
+        )
+
+    def run(self) -> None:
+        """Serve until told to stop.  The guard stays closed afterwards: no daemon, no new livepatch."""
+        self._uevents = ModuleEvents(self._watch.look_soon)
+        self._end_uevents = self._loop.watch(self._uevents.fileno(), self._read_uevents)
+        if self._guard is not None:
+            self._loop.watch(self._guard.fileno(), self._read_guard)
+        for defence in self._defences():
+            self._record.defence(defence)
+        self._watch.look()
+        self._loop.on_signal(signal.SIGTERM, self._loop.quit)
+        self._loop.on_signal(signal.SIGINT, self._loop.quit)
+        self._loop.on_signal(signal.SIGHUP, self._reload_on_signal)
+        period = watchdog_period()
+        if period is not None:
+            self._loop.every(period, self._ping)
+        self._bus.own(BUS_NAME)
+        notify("READY=1", f"STATUS={self._headline()}")
+        self._loop.run()
+        notify("STOPPING=1")
+        self._stop()
+
+    def _policy(self) -> Policy:
+        return self._policies.current
+
+    def _guard_mode(self) -> GuardMode:
+        return GuardMode.ENFORCE if self._policies.current.mode is Mode.ENFORCE else GuardMode.OBSERVE
+
+    def _load_policy(self) -> None:
+        try:
+            self._policies.load()
+        except PolicyError:
+            self._record.policy_rejected(self._policies.report)
+        else:
+            self._record.policy_loaded(self._policies.report)
+
+    def _reload(self) -> None:
+        try:
+            self._policies.load()
+        except PolicyError:
+            self._record.policy_rejected(self._policies.report)
+            raise
+        else:
+            self._record.policy_loaded(self._policies.report)
+        finally:
+            self._manager.policy_changed()
+            notify(f"STATUS={self._headline()}")
+        if self._guard is not None:
+            self._guard.set_mode(self._guard_mode())
+        if self._hold is not None:
+            self._hold.timeout = self._policies.current.hold_timeout
+            self._hold.watch(self._watched())
+
+    def _reload_on_signal(self) -> None:
+        notify_reloading()
+        try:
+            self._reload()
+        except PolicyError as error:
+            log.error("the policy was not taken: %s", error)
+        finally:
+            notify("READY=1")
+
+    def _start_hold(self) -> tuple[Hold | None, str]:
+        try:
+            hold = Hold(
+                self._enforcement.examine,
+                self._record.hold_timed_out,
+                timeout=self._policies.current.hold_timeout,
+            )
+        except KernelError as error:
+            return None, str(error)
+        hold.watch(self._watched())
+        hold.start()
+        return hold, ""
+
+    def _watched(self) -> tuple[Path, ...]:
+        return (*module_trees(), *(Path(each) for each in self._policies.current.directories))
+
+    def _defences(self) -> tuple[Defence, ...]:
+        return (
+            hold_defence(self._hold, self._no_hold),
+            guard_defence(self._guard, self._no_guard),
+            reconcile_defence(self._memory, self._no_memory),
+        )
+
+    def _headline(self) -> str:
+        report = self._policies.report
+        up = ", ".join(f"{each.name} {each.state}" for each in self._defences())
+        return f"{report.mode}; {up}" + ("; POLICY FILES NOT TAKEN" if report.errors else "")
+
+    def _read_guard(self) -> None:
+        if self._guard is None:
+            return
+        for event in self._guard.read_events():
+            if event.lock is not None:
+                self._record.load_decided(event, self._enforcement.judged(event.digest))
+        self._watch.look_soon()
+
+    def _read_uevents(self) -> None:
+        if self._uevents.read():
+            self._end_uevents()
+            self._end_uevents = self._loop.watch(self._uevents.fileno(), self._read_uevents)
+
+    def _ping(self) -> None:
+        self._journal.flush()
+        notify("WATCHDOG=1")
+
+    def _later(self, seconds: float, function: Callable[[], None]) -> None:
+        self._loop.call_soon(lambda: self._loop.after(seconds, function))
+
+    def _stop(self) -> None:
+        if self._hold is not None:
+            self._hold.stop()
+        self._watch.stop()
+        self._manager.stop()
+        self._store.stop()
+        self._journal.flush()
+
+
+def _guard(mode: GuardMode) -> tuple[Guard | None, str]:
+    try:
+        return Guard.close_gate(mode), ""
+    except (GuardError, KernelError) as error:
+        return None, str(error)
+
+
+def _memory() -> tuple[KernelMemory | None, str]:
+    try:
+        return KernelMemory(), ""
+    except (GuardError, KernelError) as error:
+        return None, str(error)

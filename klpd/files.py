@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Reading module files whole, from descriptors that somebody else opened."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import Final
+
+from klpd.errors import ModuleFormatError
+
+LARGEST_MODULE: Final = 64 << 20
+"""In bytes.  The kernel guard refuses what is larger, since it would have to digest it in one go."""
+_CHUNK: Final = 1 << 20
+
+
+def read_descriptor(fd: int, name: str) -> bytes:
+    """The bytes of the regular file behind `fd`, wherever its offset is; `name` is for messages.
+
+    Raises ModuleFormatError for anything but a regular file, for one over LARGEST_MODULE, and where reading fails.
+    """
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        raise ModuleFormatError(f"{name}: not a regular file")
+    if status.st_size > LARGEST_MODULE:
+        raise ModuleFormatError(f"{name}: larger than {LARGEST_MODULE >> 20} MiB, which no livepatch is")
+    parts, at = [], 0
+    try:
+        while at < status.st_size and (part := os.pread(fd, min(_CHUNK, status.st_size - at), at)):
+            parts.append(part)
+            at += len(part)
+    except OSError as error:
+        raise ModuleFormatError(f"{name}: cannot be read: {error.strerror}") from error
+    return b"".join(parts)
