@@ -1,19 +1,28 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# Thin: every target says in one or two commands what it does.
+# Thin: every target is a command or two.
 
-PREFIX     ?= /usr
-DESTDIR    ?=
+PREFIX        ?= /usr
+SYSCONFDIR    ?= /etc
+DESTDIR       ?=
 SYSTEM_PYTHON ?= /usr/bin/python3
-CLANG      ?= clang
-LLVM_STRIP ?= llvm-strip
-VENV       := .venv
-PYTHON     := $(VENV)/bin/python
+CLANG         ?= clang
+LLVM_STRIP    ?= llvm-strip
+PYTHONDIR     ?= $(shell $(SYSTEM_PYTHON) -Ic 'import sysconfig as s; \
+  print(s.get_path("purelib", "deb_system" if "deb_system" in s.get_scheme_names() else "posix_prefix"))')
 
-BPF_SOURCES := $(wildcard klpd/kernel/bpf/*.bpf.c)
-BPF_OBJECTS := $(BPF_SOURCES:.c=.o)
-BPF_ARCH    := $(patsubst x86_64,x86,$(patsubst aarch64,arm64,$(patsubst s390x,s390,$(patsubst ppc64le,powerpc,$(shell uname -m)))))
+VENV   := .venv
+PYTHON := $(VENV)/bin/python
 
-.PHONY: all bpf deps venv check test demo install clean
+# What `make check` and `make test` need of Debian, beside what the test host installs for itself.
+PACKAGES := binutils clang dbus gcc gcc-aarch64-linux-gnu gcc-s390x-linux-gnu kmod libbpf-dev libbpf1 libxml2-utils \
+  linux-headers-cloud-amd64 llvm make pandoc polkitd python3-gi python3-pydbus python3-pyelftools python3-pyudev \
+  python3-systemd python3-venv shellcheck systemd
+
+BPF_OBJECTS := $(patsubst %.c,%.o,$(wildcard klpd/kernel/bpf/*.bpf.c))
+BPF_ARCH    := $(shell uname -m | sed 's/x86_64/x86/; s/aarch64/arm64/; s/s390x/s390/; s/ppc64le/powerpc/; s/riscv64/riscv/')
+MAN_PAGES   := $(patsubst docs/%.md,build/man/%,$(wildcard docs/*.[1-8].md))
+
+.PHONY: all bpf man packages venv check format test demo install clean
 
 all: bpf
 
@@ -23,9 +32,60 @@ bpf: $(BPF_OBJECTS)
 	$(CLANG) -O2 -g -Wall -Werror -target bpf -D__TARGET_ARCH_$(BPF_ARCH) -c $< -o $@
 	$(LLVM_STRIP) -g $@
 
+man: $(MAN_PAGES)
+
+build/man/%: docs/%.md
+	@mkdir -p $(@D)
+	pandoc --standalone --to man --output $@ $<
+
+packages:
+	@python3 -m tests.packages $(PACKAGES)
+
 venv: $(VENV)/.done
 
-$(VENV)/.done: pyproject.toml
+$(VENV)/.done: .ci/requirements.txt | packages
 	$(SYSTEM_PYTHON) -m venv --system-site-packages $(VENV)
-	$(VENV)/bin/pip install --quiet ruff==0.14.5 mypy==1.18.2 pytest==8.4.2 hypothesis==6.147.0
-	touch $@
+	$(VENV)/bin/pip install --quiet --requirement .ci/requirements.txt
+	@touch $@
+
+check: venv
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	shellcheck .ci/run tests/demo/*.sh
+	xmllint --noout --nonet systemd/org.klpd1.conf systemd/org.klpd1.policy klpd/daemon/*.xml
+	tests/check-units.sh
+
+format: venv
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+test: venv bpf
+	$(PYTHON) -m pytest
+
+demo: packages
+	python3 -m tests.demo
+
+install: bpf
+	install -d $(DESTDIR)$(PYTHONDIR) $(DESTDIR)$(SYSCONFDIR)/klpd/policy.d
+	find klpd -name '*.py' -o -name '*.xml' -o -name '*.bpf.o' -o -name py.typed | \
+	  while read -r file; do install -D -m 644 "$$file" "$(DESTDIR)$(PYTHONDIR)/$$file"; done
+	$(call script,sbin/klpd,klpd.daemon.__main__)
+	$(call script,bin/klpctl,klpd.ctl.__main__)
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/klpd/policy.d policy/*.toml
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/klpd/examples policy/examples/*.toml
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system systemd/klpd.service
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/catalog systemd/klpd.catalog
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/dbus-1/system-services systemd/org.klpd1.service
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/dbus-1/system.d systemd/org.klpd1.conf
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/dbus-1/interfaces klpd/daemon/org.klpd1.*.xml
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/polkit-1/actions systemd/org.klpd1.policy
+
+define script
+@install -d $(DESTDIR)$(PREFIX)/$(dir $(1))
+@printf '#!/usr/bin/python3 -I\nimport sys\n\nfrom $(2) import main\n\nsys.exit(main())\n' > $(DESTDIR)$(PREFIX)/$(1)
+@chmod 755 $(DESTDIR)$(PREFIX)/$(1)
+endef
+
+clean:
+	rm -rf build $(BPF_OBJECTS)

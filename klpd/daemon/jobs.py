@@ -94,7 +94,7 @@ class Jobs:
         data_of: Callable[[str], bytes],
         *,
         changed: Callable[[Job], None],
-        ended: Callable[[], None],
+        ended: Callable[[], object],
     ) -> None:
         self._kernel = kernel
         self._policy = policy
