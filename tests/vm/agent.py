@@ -84,7 +84,7 @@ class Agent:
         room = len(self._outbox) < OUTBOX_LIMIT
         for command in self._commands.values():
             wanted: dict[int, int] = {}
-            if not command.exited:
+            if room or not command.exited:  # readable for ever once it exited: what is left then is to drain
                 wanted[command.pidfd] = select.POLLIN
             if room:
                 for file in command.outputs:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from tests.vm import accel, install, packages, template
 from tests.vm.cache import Cache, default_folder
-from tests.vm.errors import HarnessError
+from tests.vm.errors import HarnessError, HostDied
 from tests.vm.host import Host
 from tests.vm.kernel import STOCK, Kernel
 from tests.vm.qemu import Machine
@@ -76,7 +76,7 @@ def _booted(cache: Cache, options: Options, say: Callable[[str], None]) -> Templ
     machine = Machine(accel.choose(cache), options.memory, options.cpus)
     try:
         return template.boot(cache, options.kernel, machine, options.kernel_arguments, say)
-    except template.NoAgent:
+    except (template.NoAgent, HostDied):
         if machine.accel is not accel.Accel.KVM:
             raise
     say("KVM is there but boots no guest; using emulation until this machine's next boot")

@@ -30,6 +30,11 @@ def default_folder() -> Path:
     return Path(base).resolve() / "klpd"
 
 
+def source(file: str) -> str:
+    """The text of a module, given its ``__file__``: a part of the key of what the module builds."""
+    return Path(file).read_text()
+
+
 def digest(*parts: object) -> str:
     """A key made of plain values (str, int, bool, None, and lists, tuples and dicts of them)."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]

@@ -70,7 +70,7 @@ class Decoder:
         while len(self._buffer) >= _HEADER.size:
             kind, command, length = _HEADER.unpack_from(self._buffer)
             if kind not in _KINDS or length > MAX_PAYLOAD:
-                raise ProtocolError(f"no frame starts with {bytes(self._buffer[:_HEADER.size])!r}")
+                raise ProtocolError(f"no frame starts with {bytes(self._buffer[: _HEADER.size])!r}")
             end = _HEADER.size + length
             if len(self._buffer) < end:
                 return

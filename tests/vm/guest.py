@@ -23,8 +23,6 @@ ExecStart=/usr/bin/python3 -B -m tests.vm.agent
 WorkingDirectory=/{_AGENT_FOLDER}
 Restart=always
 TasksMax=infinity
-# A new agent shall find no commands of the old one.
-KillMode=control-group
 """
 _JOURNAL: Final = """\
 [Journal]

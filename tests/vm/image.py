@@ -9,7 +9,7 @@ import tarfile
 from typing import TYPE_CHECKING, Final
 
 from tests.vm import guest, root
-from tests.vm.cache import digest
+from tests.vm.cache import digest, source
 from tests.vm.command import run
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ mke2fs -q -F -t ext4 -O ^has_journal -E root_owner=0:0,lazy_itable_init=1 -d tre
 def build(cache: Cache, kernel: Unpacked, say: Callable[[str], None]) -> tuple[Path, str]:
     """The disk's file, never to be written to, and the key of all that went into it."""
     root_tar, root_key = root.build(cache, say)
-    key = digest(_ASSEMBLE, SIZE, kernel.key, root_key, guest.files(), guest.links())
+    key = digest(source(__file__), kernel.key, root_key, guest.files(), guest.links())
 
     def fill(folder: Path) -> None:
         say("assembling the disk")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from tests.vm import apt
-from tests.vm.cache import digest
+from tests.vm.cache import digest, source
 from tests.vm.kernel import load_order
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def build(cache: Cache, kernel: Unpacked) -> Path:
         apt.unpack(apt.download(_BUSYBOX, version, folder), folder)
         (folder / "initrd").write_bytes(archive(_nodes((folder / "bin/busybox").read_bytes(), kernel)))
 
-    return cache.get("initrd", digest(kernel.key, version, _INIT, _ROOT_DRIVERS), fill, keep=2) / "initrd"
+    return cache.get("initrd", digest(source(__file__), kernel.key, version), fill, keep=2) / "initrd"
 
 
 def _nodes(busybox: bytes, kernel: Unpacked) -> list[Node]:

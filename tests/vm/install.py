@@ -9,7 +9,7 @@ import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tests.vm.cache import digest
+from tests.vm.cache import digest, source
 from tests.vm.command import run
 from tests.vm.errors import HarnessError
 from tests.vm.image import owned_by_root
@@ -25,9 +25,9 @@ _SETTLE_IN: Final = """\
 set -e
 systemd-sysusers
 systemd-tmpfiles --create --prefix=/etc/klpd --prefix=/run/klpd --prefix=/var/lib/klpd --prefix=/var/log/klpd
+systemctl --quiet --no-reload enable klpd
 systemctl daemon-reload
-busctl call org.freedesktop.DBus /org/freedesktop/DBus org.freedesktop.DBus ReloadConfig
-systemctl --quiet enable klpd
+busctl --quiet call org.freedesktop.DBus /org/freedesktop/DBus org.freedesktop.DBus ReloadConfig
 """
 
 
@@ -53,7 +53,7 @@ def _content_key(folder: Path) -> str:
         else:
             content = ""
         rows.append((str(path.relative_to(folder)), status.st_mode, content))
-    return digest("installed", 1, _SETTLE_IN, rows)
+    return digest(source(__file__), rows)
 
 
 def installer(archive: bytes, say: Callable[[str], None]) -> Callable[[Host], None]:

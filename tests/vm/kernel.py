@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tests.vm import apt
-from tests.vm.cache import digest
+from tests.vm.cache import digest, source
 from tests.vm.command import run
 from tests.vm.errors import HarnessError
 
@@ -72,7 +72,7 @@ def unpack(cache: Cache, kernel: Kernel) -> Unpacked:
         deb.unlink()
         run(["depmod", "--basedir", folder, name])
 
-    key = digest("kernel", 1, name, version)
+    key = digest(source(__file__), name, version)
     folder = cache.get("kernel", key, build, keep=2)
     return Unpacked(name, folder / f"boot/vmlinuz-{name}", folder / f"lib/modules/{name}", key)
 

@@ -12,7 +12,7 @@ from tests.vm.accel import QEMU, Accel
 from tests.vm.agent import PORT_NAME
 from tests.vm.channel import Channel
 from tests.vm.command import environment
-from tests.vm.errors import HarnessError, HostDied
+from tests.vm.errors import HostDied
 from tests.vm.qmp import Monitor
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Qemu:
         except HostDied as error:
             self.agent.close()
             self._process.wait()
-            raise HarnessError(f"QEMU does not start: {self._errors.read_text(errors='replace').strip()}") from error
+            raise HostDied(f"QEMU does not start: {self._errors.read_text(errors='replace').strip()}") from error
 
     def quit(self) -> None:
         """Let QEMU end in good order, with its disk written out."""

@@ -52,9 +52,7 @@ class Monitor:
         self.execute("cont")
 
     def _leave_out_memory(self) -> None:
-        self.execute(
-            "migrate-set-capabilities", capabilities=[{"capability": "x-ignore-shared", "state": True}]
-        )
+        self.execute("migrate-set-capabilities", capabilities=[{"capability": "x-ignore-shared", "state": True}])
 
     def _wait_for_migration(self) -> None:
         while True:

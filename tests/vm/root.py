@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from tests.vm import apt
-from tests.vm.cache import digest
+from tests.vm.cache import digest, source
 from tests.vm.command import run
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ _OPTIONS: Final = (
 def build(cache: Cache, say: Callable[[str], None]) -> tuple[Path, str]:
     """The archive, and the key of all that went into it."""
     sources = apt.sources(cache)
-    key = digest(_OPTIONS, sources, apt.candidates(cache, PACKAGES))
+    key = digest(source(__file__), sources, apt.candidates(cache, PACKAGES))
 
     def fill(folder: Path) -> None:
         say("building the Debian root (about half a minute)")
@@ -58,7 +58,7 @@ def build(cache: Cache, say: Callable[[str], None]) -> tuple[Path, str]:
         mode = "root" if os.geteuid() == 0 else "unshare"
         run(
             ["mmdebstrap", f"--mode={mode}", *_OPTIONS, apt.SUITE, folder / "root.tar", folder / "sources.list"],
-            env={"TMPDIR": str(folder.parent), "SOURCE_DATE_EPOCH": "0"},
+            env={"TMPDIR": str(folder.parent)},
             hint=""
             if mode == "root"
             else "As an ordinary user it needs user namespaces and a line for you in /etc/subuid and /etc/subgid.",

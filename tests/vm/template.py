@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from tests.vm import guest, image, initrd, kernel
 from tests.vm.accel import Accel, qemu_stamp
-from tests.vm.cache import digest
+from tests.vm.cache import digest, source
 from tests.vm.command import run
 from tests.vm.errors import HarnessError
 from tests.vm.host import Host
@@ -61,7 +61,7 @@ def boot(
     disk, disk_key = image.build(cache, unpacked, say)
     ramdisk = initrd.build(cache, unpacked)
     append = " ".join((KERNEL_ARGUMENTS, *kernel_arguments))
-    key = digest("boot", _machine_key(machine), disk_key, str(ramdisk.parent.name), append)
+    key = digest(source(__file__), _machine_key(machine), disk_key, ramdisk.parent.name, append)
 
     def build(folder: Path) -> None:
         say("booting the test host" + ("" if machine.accel is Accel.KVM else " (under emulation: about ten seconds)"))
@@ -81,9 +81,7 @@ def boot(
     return Template(cache.get("booted", key, build, keep=_KEEP), key, machine)
 
 
-def derive(
-    cache: Cache, parent: Template, kind: str, key: str, change: Callable[[Host], None], *, keep: int = _KEEP
-) -> Template:
+def derive(cache: Cache, parent: Template, kind: str, key: str, change: Callable[[Host], None]) -> Template:
     """The template that ``change``, whose key is ``key``, makes of ``parent``."""
     key = digest(parent.key, kind, key)
 
@@ -98,7 +96,7 @@ def derive(
                 change(host)
                 _save(host, qemu, folder)
 
-    return Template(cache.get(kind, key, build, keep=keep), key, parent.machine)
+    return Template(cache.get(kind, key, build, keep=_KEEP), key, parent.machine)
 
 
 def restore(cache: Cache, template: Template, folder: Path) -> Qemu:
