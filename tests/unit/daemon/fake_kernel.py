@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A kernel for sequences to act on: it keeps a stack by the model's own rules and refuses what the real one refuses."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from klpd.errors import KernelError
+from klpd.model import Disable, Installed, Livepatch, Load, Remove, Stack
+from klpd.report import Straggler
+
+RELEASE = "6.1.0-test"
+
+
+def livepatch(name: str, *, digest: str | None = None, cumulative: bool = True) -> Livepatch:
+    """A livepatch without states, for RELEASE."""
+    return Livepatch(
+        name=name,
+        digest=digest or name,
+        size=1,
+        replace=cumulative,
+        states=(),
+        objects=(),
+        vermagic=f"{RELEASE} SMP",
+        build_id=name,
+    )
+
+
+@dataclass
+class FakeKernel:
+    """`lasting` is how many looks a transition takes; None for one that never ends by itself."""
+
+    files: dict[str, Livepatch]
+    lasting: int | None = 1
+    now: Stack = field(default_factory=lambda: Stack(kernel_release=RELEASE))
+    calls: list[str] = field(default_factory=list)
+    on_look: Callable[[int], None] = lambda _looks: None
+    busy_removals: int = 0
+    _looks: int = 0
+    _left: int | None = None
+
+    def stack(self) -> Stack:
+        self._looks += 1
+        self.on_look(self._looks)
+        if self.now.transition is not None and self._left is not None:
+            if self._left == 0:
+                self.now = self.now.settled
+            else:
+                self._left -= 1
+        return self.now
+
+    def load(self, data: bytes, name: str) -> None:
+        self.calls.append(f"load {name}")
+        wanted = self.files[data.decode()]
+        moving = replace(Installed.expected(wanted), transition=True)
+        settled = self.now.after(Load(wanted))
+        leftovers = tuple(each for each in self.now.leftovers if each.name != name)
+        self.now = replace(self.now, livepatches=(*self.now.livepatches, moving), leftovers=leftovers)
+        assert self.now.settled.livepatches == settled.livepatches
+        self._left = self.lasting
+
+    def set_enabled(self, name: str, *, enabled: bool) -> None:
+        self.calls.append(f"{'enable' if enabled else 'disable'} {name}")
+        moving = self.now.transition
+        if moving is not None and moving.name != name:
+            raise KernelError(f"cannot disable {name}", errno.EBUSY)
+        self._left = self.lasting if moving is None else 0
+        self.now = replace(
+            self.now,
+            livepatches=tuple(
+                replace(each, enabled=enabled, transition=True) if each.name == name else each
+                for each in self.now.livepatches
+            ),
+        )
+
+    def remove(self, name: str) -> None:
+        self.calls.append(f"remove {name}")
+        if self.busy_removals:
+            self.busy_removals -= 1
+            raise KernelError(f"cannot remove module {name}", errno.EAGAIN)
+        self.now = self.now.after(Remove(name))
+
+    def tasks(self) -> tuple[tuple[Straggler, int], ...]:
+        return ((Straggler(7, 7, "sleeper"), 0), (Straggler(8, 8, "runner"), 1))
+
+    def install(self, *livepatches: Livepatch) -> None:
+        """As if they had been loaded long ago."""
+        for each in livepatches:
+            self.now = self.now.after(Load(each))
+
+    def disable_behind_the_back(self, name: str) -> None:
+        """What a root user with `echo 0` does."""
+        self.now = self.now.after(Disable(name))

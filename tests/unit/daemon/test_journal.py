@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Journal entries are sent without waiting, in order, and what is lost is told of."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from klpd.daemon.journal import Journal, encode
+from klpd.messages import MessageId
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def journald(tmp_path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(str(tmp_path / "socket"))
+        receiver.settimeout(0)
+        yield receiver
+
+
+def received(receiver: socket.socket) -> list[bytes]:
+    entries = []
+    while True:
+        try:
+            entries.append(receiver.recv(1 << 20))
+        except BlockingIOError:
+            return entries
+
+
+@pytest.mark.parametrize(
+    ("value", "encoded"),
+    [
+        ("short", b"FIELD=short\n"),
+        ("", b"FIELD=\n"),
+        ("two\nlines", b"FIELD\n\x09\0\0\0\0\0\0\0two\nlines\n"),
+        ("\udcff", b"FIELD=\\udcff\n"),
+    ],
+)
+def test_fields_are_encoded_as_journald_reads_them(value: str, encoded: bytes) -> None:
+    assert encode({"FIELD": value}) == encoded
+
+
+def test_an_event_carries_its_message_id_and_fields(journald: socket.socket) -> None:
+    journal = Journal(journald.getsockname())
+    journal.event(MessageId.LOAD_VETOED, logging.WARNING, "vetoed", {"KLPD_LIVEPATCH": "klp_one"})
+    (entry,) = received(journald)
+    assert entry.splitlines() == [
+        b"MESSAGE=vetoed",
+        b"PRIORITY=4",
+        b"SYSLOG_IDENTIFIER=klpd",
+        b"MESSAGE_ID=" + MessageId.LOAD_VETOED.encode(),
+        b"KLPD_LIVEPATCH=klp_one",
+    ]
+
+
+def test_entries_wait_for_a_journald_that_does_not_read_and_arrive_in_order(journald: socket.socket) -> None:
+    journal = Journal(journald.getsockname())
+    for number in range(900):
+        journal.send({}, logging.INFO, str(number))
+    assert journal.pending
+    entries = received(journald)
+    while journal.pending:
+        journal.flush()
+        entries += received(journald)
+    messages = [entry.split(b"\n", 1)[0] for entry in entries]
+    assert messages == [b"MESSAGE=%d" % number for number in range(900)]
+
+
+def test_what_exceeds_the_bound_is_counted_and_told_of(journald: socket.socket) -> None:
+    journal = Journal(journald.getsockname())
+    for number in range(3000):
+        journal.send({}, logging.INFO, str(number))
+    entries = received(journald)
+    while journal.pending:
+        journal.flush()
+        entries += received(journald)
+    journal.flush()
+    entries += received(journald)
+    lost = 3000 - sum(entry.split(b"\n", 1)[0].removeprefix(b"MESSAGE=").isdigit() for entry in entries)
+    assert lost > 0
+    assert any(entry.startswith(b"MESSAGE=%d journal entries of klpd were lost" % lost) for entry in entries)
+
+
+def test_without_a_journald_entries_wait(tmp_path: Path) -> None:
+    journal = Journal(str(tmp_path / "nobody"))
+    journal.send({}, logging.INFO, "early")
+    assert journal.pending == 1

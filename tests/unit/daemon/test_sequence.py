@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A sequence carries out its plan, judges again before each step, and takes back what it cannot finish."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from klpd.daemon import sequence
+from klpd.daemon.sequence import CanceledError, Sequence
+from klpd.errors import JobError, TimedOutError, VetoedError
+from klpd.judge.planner import plan_apply, plan_disable
+from klpd.judge.rules import Mode, OnTimeout, Permission, Policy, Ruling, StateRule, Way
+from klpd.model import Rule, RuleKind, State
+from tests.unit.daemon.fake_kernel import FakeKernel, livepatch
+
+if TYPE_CHECKING:
+    from klpd.judge.planner import Plan
+    from klpd.model import Livepatch
+    from klpd.report import StepState, Straggler
+
+RULE = Rule(RuleKind.POLICY, "/etc/klpd/policy.d/50-test.toml", 3)
+ALLOW = Ruling(Permission.ALLOW, RULE)
+POLICY = Policy(mode=Mode.ENFORCE, default=ALLOW, unknown_states=ALLOW)
+
+ONE = livepatch("klp_one")
+TWO = livepatch("klp_two")
+
+
+@dataclass
+class Notes:
+    """An observer that writes everything down."""
+
+    steps: list[tuple[int, str]] = field(default_factory=list)
+    parts: list[float] = field(default_factory=list)
+    stragglers: list[str] = field(default_factory=list)
+    reversals: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    def step(self, index: int, state: StepState) -> None:
+        self.steps.append((index, state.value))
+
+    def progress(self, part: float, stragglers: tuple[Straggler, ...]) -> None:
+        self.parts.append(part)
+        self.stragglers = [each.command for each in stragglers]
+
+    def reversing(self) -> None:
+        self.reversals += 1
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sequence, "_LOOK", 0.0)
+
+
+def kernel(*known: Livepatch, lasting: int | None = 1) -> FakeKernel:
+    return FakeKernel({each.digest: each for each in known}, lasting)
+
+
+def run(fake: FakeKernel, plan: Plan, *, policy: Policy = POLICY, cancel: threading.Event | None = None) -> Notes:
+    notes = Notes()
+    Sequence(fake, lambda: policy, str.encode, notes, cancel or threading.Event()).run(plan)
+    return notes
+
+
+def test_apply_loads_and_removes_what_was_replaced() -> None:
+    fake = kernel(ONE, TWO)
+    fake.install(ONE)
+    notes = run(fake, plan_apply(fake.now, TWO, POLICY))
+    assert fake.calls == ["load klp_two", "remove klp_one"]
+    assert [each.name for each in fake.now.livepatches] == ["klp_two"]
+    assert notes.steps == [(0, "running"), (0, "done"), (1, "running"), (1, "done")]
+
+
+def test_disable_waits_for_the_last_reference_to_go() -> None:
+    fake = kernel(ONE)
+    fake.install(ONE)
+    fake.busy_removals = 2
+    run(fake, plan_disable(fake.now, "klp_one", POLICY))
+    assert fake.calls == ["disable klp_one", "remove klp_one", "remove klp_one", "remove klp_one"]
+    assert fake.now.leftovers == ()
+
+
+def test_progress_is_the_part_of_tasks_that_have_switched() -> None:
+    fake = kernel(ONE, lasting=3)
+    notes = run(fake, plan_apply(fake.now, ONE, POLICY))
+    assert set(notes.parts) == {0.5}
+    assert notes.stragglers == ["sleeper"]
+
+
+def test_a_transition_that_takes_too_long_is_reversed_and_its_module_removed() -> None:
+    fake = kernel(ONE, lasting=None)
+    with pytest.raises(TimedOutError, match=r"sleeper\[7\]"):
+        run(fake, plan_apply(fake.now, ONE, POLICY), policy=replace(POLICY, transition_timeout=0.0))
+    assert fake.calls == ["load klp_one", "disable klp_one", "remove klp_one"]
+    assert fake.now.livepatches == ()
+
+
+def test_on_timeout_wait_waits() -> None:
+    fake = kernel(ONE, lasting=20)
+    run(
+        fake,
+        plan_apply(fake.now, ONE, POLICY),
+        policy=replace(POLICY, transition_timeout=0.0, on_timeout=OnTimeout.WAIT),
+    )
+    assert [each.name for each in fake.now.livepatches] == ["klp_one"]
+
+
+def test_canceling_reverses_the_transition() -> None:
+    fake = kernel(ONE, lasting=None)
+    cancel = threading.Event()
+    fake.on_look = lambda looks: cancel.set() if looks > 3 else None
+    with pytest.raises(CanceledError):
+        run(fake, plan_apply(fake.now, ONE, POLICY), cancel=cancel)
+    assert fake.calls == ["load klp_one", "disable klp_one", "remove klp_one"]
+
+
+def test_a_sticky_state_keeps_its_transition_from_being_canceled() -> None:
+    sticky = replace(ONE, states=(State(1, 1),))
+    fake = kernel(sticky, lasting=10)
+    rules = {1: StateRule(1, RULE, rulings={Way.REVERSE: Ruling(Permission.DENY, RULE)})}
+    cancel = threading.Event()
+    fake.on_look = lambda looks: cancel.set() if looks > 3 else None
+    notes = run(fake, plan_apply(fake.now, sticky, POLICY), policy=replace(POLICY, states=rules), cancel=cancel)
+    assert fake.calls == ["load klp_one"]
+    (note,) = notes.notes
+    assert "50-test.toml:3" in note
+
+
+def test_a_job_canceled_before_a_step_does_not_begin_it() -> None:
+    fake = kernel(ONE)
+    cancel = threading.Event()
+    cancel.set()
+    with pytest.raises(CanceledError, match="load klp_one"):
+        run(fake, plan_apply(fake.now, ONE, POLICY), cancel=cancel)
+    assert fake.calls == []
+
+
+def test_each_step_is_judged_again_on_the_stack_that_it_meets() -> None:
+    fake = kernel(ONE, TWO)
+    plan = plan_apply(fake.now, ONE, POLICY)
+    fake.install(ONE)
+    with pytest.raises(VetoedError, match="is installed already"):
+        run(fake, plan)
+    assert fake.calls == []
+
+
+def test_in_audit_mode_the_policy_stands_in_nobodys_way() -> None:
+    fake = kernel(ONE)
+    deny = Ruling(Permission.DENY, RULE)
+    audit = replace(POLICY, mode=Mode.AUDIT, default=deny)
+    run(fake, plan_apply(fake.now, ONE, audit), policy=audit)
+    assert fake.calls == ["load klp_one"]
+
+
+def test_a_stack_that_somebody_else_changed_meanwhile_is_reported() -> None:
+    fake = kernel(ONE, TWO, lasting=2)
+    fake.on_look = lambda looks: fake.disable_behind_the_back("klp_one") if looks == 4 else None
+    with pytest.raises(JobError, match="something else changed the stack"):
+        run(fake, plan_apply(fake.now, ONE, POLICY))

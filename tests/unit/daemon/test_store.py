@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The store remembers livepatches by digest, and what was in force one after another."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from klpd.daemon.store import History, Member, Moment, Store
+from klpd.errors import KlpdError
+from klpd.model import Load, Stack
+from tests.unit.daemon.fake_kernel import livepatch
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from klpd.model import Livepatch
+
+DATA = b"the bytes of a module"
+
+
+def stored(name: str, data: bytes = DATA) -> Livepatch:
+    return livepatch(name, digest=hashlib.sha256(data).hexdigest())
+
+
+def moment(*names: str) -> Moment:
+    return Moment(tuple(Member(each, each) for each in names))
+
+
+def test_what_was_added_is_there_again_after_a_restart(tmp_path: Path) -> None:
+    one = stored("klp_one")
+    first = Store(tmp_path)
+    first.add(one, DATA)
+    first.stop()
+    again = Store(tmp_path)
+    assert again.find(one.digest) == one
+    assert again.known("klp_one", "klp_one") == one
+    assert again.read(one.digest) == DATA
+
+
+def test_bytes_are_there_before_they_are_written(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.add(stored("klp_one"), DATA)
+    assert store.read(stored("klp_one").digest) == DATA
+
+
+def test_bytes_that_were_changed_on_disk_are_not_given_out(tmp_path: Path) -> None:
+    one = stored("klp_one")
+    store = Store(tmp_path)
+    store.add(one, DATA)
+    store.stop()
+    (tmp_path / "livepatches" / f"{one.digest}.ko").write_bytes(b"others")
+    with pytest.raises(KlpdError, match="does not have the digest of its name"):
+        Store(tmp_path).read(one.digest)
+
+
+def test_a_torn_description_is_passed_over(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.add(stored("klp_one"), DATA)
+    store.stop()
+    (description,) = (tmp_path / "livepatches").glob("*.json")
+    description.write_text('{"name": "klp')
+    assert Store(tmp_path).find(stored("klp_one").digest) is None
+
+
+def test_old_livepatches_are_forgotten_but_not_those_in_the_history(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    needed = stored("klp_needed", b"needed")
+    store.add(needed, b"needed")
+    store.observe(Stack().after(Load(needed)))
+    for number in range(40):
+        store.add(stored(f"klp_{number}", b"%d" % number), b"%d" % number)
+    store.stop()
+    left = {each.stem for each in (tmp_path / "livepatches").glob("*.ko")}
+    assert needed.digest in left
+    assert len(left) == 17
+
+
+def test_the_history_outlives_a_restart(tmp_path: Path) -> None:
+    one = stored("klp_one")
+    Store(tmp_path).observe(Stack().after(Load(one)))
+    assert Store(tmp_path).history.moments == (Moment(), Moment((Member("klp_one", one.digest),)))
+
+
+def test_the_history_of_another_boot_is_none_of_this_one(tmp_path: Path) -> None:
+    (tmp_path / "history").write_text('{"boot_id": "another", "moments": [{"members": [{"name": "klp_one"}]}]}')
+    assert Store(tmp_path).history.moments == (Moment(),)
+
+
+def test_coming_back_forgets_what_lay_between() -> None:
+    history = History("boot").then(moment("one")).then(moment("two"))
+    assert history.before == moment("one")
+    assert history.then(moment("one")).before == Moment()
+
+
+def test_nothing_was_before_the_beginning() -> None:
+    assert History("boot").before is None
+
+
+def test_the_last_time_at_which_a_livepatch_was_the_newest_is_found() -> None:
+    history = History("boot").then(moment("one")).then(moment("one", "two")).then(moment("three"))
+    assert history.newest("one") == moment("one")
+    assert history.newest("two") == moment("one", "two")
+    assert history.newest("three") is None
+
+
+def test_a_livepatch_whose_file_was_never_seen_is_noted_without_digest(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    unseen = replace(Stack().after(Load(stored("klp_one"))).livepatches[0], digest=None)
+    store.observe(Stack(livepatches=(unseen,)))
+    assert store.history.moments[-1] == Moment((Member("klp_one"),))
