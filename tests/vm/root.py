@@ -47,6 +47,12 @@ _OPTIONS: Final = (
 )
 
 
+_UNSHARE_HINT: Final = (
+    "As an ordinary user it needs unprivileged user namespaces, a line for you in /etc/subuid and in /etc/subgid, and "
+    "300 MB in $TMPDIR, or /tmp, which everybody must be able to enter."
+)
+
+
 def build(cache: Cache, say: Callable[[str], None]) -> tuple[Path, str]:
     """The archive, and the key of all that went into it."""
     sources = apt.sources(cache)
@@ -55,13 +61,11 @@ def build(cache: Cache, say: Callable[[str], None]) -> tuple[Path, str]:
     def fill(folder: Path) -> None:
         say("building the Debian root (about half a minute)")
         (folder / "sources.list").write_text("\n".join(sources) + "\n")
-        mode = "root" if os.geteuid() == 0 else "unshare"
-        run(
-            ["mmdebstrap", f"--mode={mode}", *_OPTIONS, apt.SUITE, folder / "root.tar", folder / "sources.list"],
-            env={"TMPDIR": str(folder.parent)},
-            hint=""
-            if mode == "root"
-            else "As an ordinary user it needs user namespaces and a line for you in /etc/subuid and /etc/subgid.",
-        )
+        target = (apt.SUITE, folder / "root.tar", folder / "sources.list")
+        if os.geteuid() == 0:
+            run(["mmdebstrap", "--mode=root", *_OPTIONS, *target], env={"TMPDIR": str(folder.parent)})
+        else:
+            # The namespace's root is nobody's friend outside of it and cannot enter a user's home: it works in /tmp.
+            run(["mmdebstrap", "--mode=unshare", *_OPTIONS, *target], hint=_UNSHARE_HINT)
 
     return cache.get("root", key, fill, keep=2) / "root.tar", key
