@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -30,9 +31,7 @@ def installed_release() -> str:
     headers = list(Path("/usr/src").glob(f"linux-headers-*-{FLAVOUR}"))
     if not headers:
         raise BuildError(f"no kernel headers in /usr/src; as root: apt-get install linux-headers-{FLAVOUR}")
-    newest = max(
-        headers, key=lambda each: [int(part) for part in [*each.name.split("-")[2].split("."), each.name.split("-")[3]]]
-    )
+    newest = max(headers, key=lambda each: [int(part) for part in re.findall(r"\d+", each.name)])
     return newest.name.removeprefix("linux-headers-")
 
 
@@ -82,9 +81,8 @@ def _source(row: Row) -> str:
         functions = ", ".join(f"FUNCTION({function})" for each, function in row.functions if each == name)
         callbacks = ", ".join(f".{each} = {each}" for each in row.callbacks)
         named = "NULL" if name == "vmlinux" else f'"{name}"'
-        objects.append(
-            f"{{ .name = {named}, .funcs = (struct klp_func[]) {{ {functions}, {{}} }}, .callbacks = {{ {callbacks} }} }},"
-        )
+        array = f"(struct klp_func[]) {{ {functions}, {{}} }}"
+        objects.append(f"{{ .name = {named}, .funcs = {array}, .callbacks = {{ {callbacks} }} }},")
     lines.append(f"#define KLP_OBJECTS {' '.join(objects)}")
     if row.states:
         states = " ".join(f"{{ .id = {state.id:#x}, .version = {state.version} }}," for state in row.states)
