@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Builds what the demo needs and plays it in the test host."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.livepatches.build import BuildError, build
+
+SHOWN = (
+    "klp_console_v1",
+    "klp_console_v2",
+    "klp_console_v3",
+    "klp_timer_v1",
+    "klp_sticky",
+)
+
+
+def main() -> int:
+    """Play the demo and give its exit status: 0 only if every step went as told."""
+    here = Path(__file__).resolve().parent
+    try:
+        livepatches = build()
+    except BuildError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    files = [livepatches[name] for name in SHOWN] + [here / "play.py", here / "50-demo.toml"]
+    copies = [part for file in files for part in ("--copy", str(file))]
+    return subprocess.run(
+        [sys.executable, "-m", "tests.vm", "run", "--tty", *copies, "--", "python3", "-I", "/root/play.py"],
+        check=False,
+        cwd=here.parents[1],
+    ).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
