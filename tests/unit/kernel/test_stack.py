@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The stack is put together from whatever can be had, and what cannot be had is unknown, not absent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from klpd.kernel.memory import MemoryLivepatch
+
+from klpd.kernel.stack import read_stack
+from klpd.model import Leftover, Livepatch, State, StatesSource
+from tests.unit.kernel.fake_sysfs import add_livepatch, add_module
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class FakeMemory:
+    """Gives one picture after another, the last one for ever."""
+
+    def __init__(self, *pictures: tuple[MemoryLivepatch, ...]) -> None:
+        self._pictures = list(pictures)
+
+    def read_patches(self) -> tuple[MemoryLivepatch, ...]:
+        return self._pictures.pop(0) if len(self._pictures) > 1 else self._pictures[0]
+
+
+def in_memory(name: str, *states: State) -> MemoryLivepatch:
+    return MemoryLivepatch(name=name, replace=True, enabled=True, forced=False, transition=False, states=states)
+
+
+def unknown(_name: str, _build_id: str) -> None:
+    return None
+
+
+def from_file(name: str, _build_id: str) -> Livepatch:
+    return Livepatch(name=name, digest="d1", size=1, replace=False, states=(State(1, 3),), objects=())
+
+
+def installed(root: Path, *names: str) -> None:
+    for each in names:
+        add_livepatch(root, each)
+        add_module(root, each)
+
+
+def test_the_order_is_the_kernels_list(tmp_path: Path) -> None:
+    installed(tmp_path, "klp_a", "klp_b")
+    stack = read_stack(FakeMemory((in_memory("klp_b"), in_memory("klp_a"))), unknown, root=tmp_path)
+    assert [each.name for each in stack.livepatches] == ["klp_b", "klp_a"]
+    assert stack.readable
+
+
+def test_without_memory_the_order_is_sysfs_own_where_it_has_one(tmp_path: Path) -> None:
+    add_livepatch(tmp_path, "klp_a", stack_order="2")
+    add_livepatch(tmp_path, "klp_b", stack_order="1")
+    add_module(tmp_path, "klp_a")
+    stack = read_stack(None, unknown, root=tmp_path)
+    assert [each.name for each in stack.livepatches] == ["klp_b", "klp_a"]
+    assert not stack.readable
+
+
+def test_states_come_from_memory_first(tmp_path: Path) -> None:
+    installed(tmp_path, "klp_a")
+    stack = read_stack(FakeMemory((in_memory("klp_a", State(1, 2)),)), from_file, root=tmp_path)
+    (found,) = stack.livepatches
+    assert (found.states, found.states_source) == ((State(1, 2),), StatesSource.MEMORY)
+    assert (found.replace, found.digest) == (True, "d1")
+
+
+def test_else_they_come_from_the_file(tmp_path: Path) -> None:
+    installed(tmp_path, "klp_a")
+    (found,) = read_stack(None, from_file, root=tmp_path).livepatches
+    assert (found.states, found.states_source, found.replace) == ((State(1, 3),), StatesSource.FILE, False)
+
+
+def test_else_they_are_unknown(tmp_path: Path) -> None:
+    installed(tmp_path, "klp_a")
+    stack = read_stack(None, unknown, root=tmp_path)
+    assert stack.unknown == ("klp_a",)
+    assert stack.livepatches[0].replace is None
+
+
+def test_a_livepatch_that_enters_between_two_looks_is_waited_for(tmp_path: Path) -> None:
+    installed(tmp_path, "klp_a")
+    stack = read_stack(FakeMemory((), (), (in_memory("klp_a", State(1, 2)),)), unknown, root=tmp_path)
+    assert stack.states == {1: 2}
+
+
+def test_modules_of_replaced_livepatches_are_left_over(tmp_path: Path) -> None:
+    installed(tmp_path, "klp_new")
+    add_module(tmp_path, "klp_old", references=0)
+    add_module(tmp_path, "klp_forced", references=1)
+    add_module(tmp_path, "ext4", taint="", references=0)
+    stack = read_stack(FakeMemory((in_memory("klp_new"),)), unknown, root=tmp_path)
+    assert stack.leftovers == (
+        Leftover("klp_old", removable=True, build_id="ab" * 20),
+        Leftover("klp_forced", removable=False, build_id="ab" * 20),
+    )
