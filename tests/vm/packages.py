@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tests.vm.command import environment, run
@@ -27,22 +28,24 @@ NEEDED: Final = (
 )
 # Without root, mmdebstrap uses a user namespace and the image's files get their owners from fakeroot.
 NEEDED_BY_USERS: Final = ("fakeroot", "uidmap")
+_LISTS: Final = Path("/var/lib/apt/lists")
 
 
 def ensure(say: Callable[[str], None]) -> None:
-    """Install what is missing; raises HarnessError where that cannot be."""
+    """Install what is missing, and get apt's lists where there are none; raises HarnessError where that cannot be."""
     if shutil.which("dpkg-query") is None or shutil.which("apt-get") is None:
         raise HarnessError("the test host is built with dpkg and apt: it needs a Debian machine (Debian 12 is tested)")
     missing = _missing([*NEEDED, *(NEEDED_BY_USERS if os.geteuid() != 0 else ())])
-    if not missing:
+    if not missing and any(_LISTS.glob("*_Packages*")):
         return
     install = ["apt-get", "install", "--yes", "--no-install-recommends", *missing]
     by_hand = f"As root: apt-get update && {' '.join(install)}"
     root = _root_prefix(by_hand)
-    say(f"installing {' '.join(missing)}")
+    say(f"installing {' '.join(missing)}" if missing else "getting apt's lists")
     run([*root, "apt-get", "update"], hint=by_hand)
-    # Another apt may be at work (unattended-upgrades): wait for it.
-    run([*root, "env", "DEBIAN_FRONTEND=noninteractive", *install, "-o", "DPkg::Lock::Timeout=300"], hint=by_hand)
+    if missing:
+        # Another apt may be at work (unattended-upgrades): wait for it.
+        run([*root, "env", "DEBIAN_FRONTEND=noninteractive", *install, "-o", "DPkg::Lock::Timeout=300"], hint=by_hand)
 
 
 def _missing(packages: list[str]) -> list[str]:
