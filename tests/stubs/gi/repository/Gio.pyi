@@ -5,6 +5,12 @@ from enum import IntEnum, IntFlag
 
 from gi.repository import GLib
 
+class IOErrorEnum(IntEnum):
+    NOT_FOUND = 1
+    CLOSED = 18
+    CANCELLED = 19
+    TIMED_OUT = 24
+
 class BusType(IntEnum):
     STARTER = -1
     NONE = 0
@@ -178,6 +184,11 @@ class DBusConnection:
         set_property_closure: Callable[[DBusConnection, str, str, str, str, GLib.Variant], bool] | None = None,
     ) -> int: ...
     def unregister_object(self, registration_id: int) -> bool: ...
+    # A GObject's connect(), for the signal "closed": connection, remote peer vanished, error.
+    def connect(
+        self, detailed_signal: str, handler: Callable[[DBusConnection, bool, GLib.Error | None], object]
+    ) -> int: ...
+    def disconnect(self, handler_id: int) -> None: ...
     def get_unique_name(self) -> str | None: ...
     def is_closed(self) -> bool: ...
     def set_exit_on_close(self, exit_on_close: bool) -> None: ...
