@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Small real livepatches for the tests and the demo: a table of them, their C sources, and what builds them."""
+"""Real livepatches, and modules for them to patch, built from a table and a few C files.  See table.py."""

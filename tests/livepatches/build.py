@@ -1,115 +1,117 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Builds the table's livepatches against Debian's kernel headers, once for each state of the sources."""
+"""Builds the test livepatches, all in one run of kbuild, and again only when something that goes in has changed.
+
+They are kept in build/livepatches/RELEASE/.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
-import re
+import os
 import shutil
 import subprocess
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tests.livepatches.table import LIVEPATCHES, MODULES
+from tests.livepatches.forge import for_other_kernel
+from tests.livepatches.generate import source
+from tests.livepatches.headers import BuildError, Headers, find_headers
+from tests.livepatches.table import ROWS, SPECIAL
 
 if TYPE_CHECKING:
-    from tests.livepatches.table import Row
+    from collections.abc import Iterator
 
-PROJECT: Final = Path(__file__).resolve().parents[2]
-SOURCES: Final = Path(__file__).resolve().parent / "src"
-FLAVOUR: Final = "cloud-amd64"
-"""Debian's kernel flavour that the test host runs."""
-
-
-class BuildError(Exception):
-    """The livepatches cannot be built."""
+_HERE: Final = Path(__file__).resolve().parent
+_BUILT: Final = _HERE.parents[1] / "build" / "livepatches"
+_NAMES: Final = (*(row.name for row in ROWS), *SPECIAL)
+# No debug information: the reader must not need it, and the build ids would depend on the folder's name.
+_KBUILD: Final = "ccflags-y := -g0\n" + "".join(f"obj-m += {name}.o\n" for name in _NAMES)
 
 
-def installed_release() -> str:
-    """The newest kernel of the flavour whose headers are installed.  Raises BuildError where there are none."""
-    headers = list(Path("/usr/src").glob(f"linux-headers-*-{FLAVOUR}"))
-    if not headers:
-        raise BuildError(f"no kernel headers in /usr/src; as root: apt-get install linux-headers-{FLAVOUR}")
-    newest = max(headers, key=lambda each: [int(part) for part in re.findall(r"\d+", each.name)])
-    return newest.name.removeprefix("linux-headers-")
+def build(out: Path | None = None, *, release: str | None = None) -> dict[str, Path]:
+    """Build every module for the kernel `release` (default: see find_headers); gives name -> file.
 
-
-def build(release: str | None = None) -> dict[str, Path]:
-    """Every module of the table by name, built for the kernel `release` (default: the newest that has headers here).
-
-    Raises BuildError with the compiler's words where that fails.
+    The files are copied into `out`, if given.  Raises BuildError.
     """
-    release = release or installed_release()
-    sources = _sources()
-    key = hashlib.sha256(repr((release, sorted(sources.items()))).encode()).hexdigest()[:16]
-    folder = PROJECT / "build/livepatches" / release
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        stamp = folder / ".key"
-        if not stamp.exists() or stamp.read_text() != key:
-            stamp.unlink(missing_ok=True)
-            _compile(release, sources, folder)
-            stamp.write_text(key)
-    return {name: folder / f"{name}.ko" for name in (*(row.name for row in LIVEPATCHES), *MODULES)}
+    headers = find_headers(release)
+    kept = _BUILT / headers.release
+    kept.mkdir(parents=True, exist_ok=True)
+    files = {name: kept / f"{name}.ko" for name in _NAMES}
+    with _locked(kept / "lock"):
+        _bring_up_to_date(headers, kept, files)
+        if out is None:
+            return files
+        out.mkdir(parents=True, exist_ok=True)
+        return {name: Path(shutil.copyfile(path, out / path.name)) for name, path in files.items()}
 
 
-def for_another_kernel(data: bytes, release: str = "6.0.0-0-another") -> bytes:
-    """A module's bytes, with the release in its vermagic changed; the length stays."""
-    start = data.index(b"vermagic=") + len(b"vermagic=")
-    end = data.index(b"\0", start)
-    _release, _, flags = data[start:end].partition(b" ")
-    changed = release.encode() + b" " + flags
-    if len(changed) > end - start:
-        raise ValueError(f"{release} is too long")
-    return data[:start] + changed.ljust(end - start, b" ") + data[end:]
+def _bring_up_to_date(headers: Headers, kept: Path, files: dict[str, Path]) -> None:
+    sources = {
+        each.name: each.read_text() for pattern in ("*.[ch]", "replacements/*.h") for each in _HERE.glob(pattern)
+    }
+    sources |= {f"{row.name}.c": source(row) for row in ROWS} | {"Kbuild": _KBUILD}
+    key = _key(headers, sources)
+    stamp = kept / "key"
+    if stamp.exists() and stamp.read_text() == key and all(path.exists() for path in files.values()):
+        return
+    stamp.unlink(missing_ok=True)
+    folder = kept / "kbuild"
+    _write(folder, sources)
+    _make(headers, folder)
+    for old in kept.glob("*.ko"):
+        old.unlink()
+    for path in files.values():
+        shutil.copyfile(folder / path.name, path)
+    for row in ROWS:
+        if row.for_other_kernel:
+            files[row.name].write_bytes(for_other_kernel(files[row.name].read_bytes()))
+    stamp.write_text(key)
 
 
-def _sources() -> dict[str, str]:
-    files = {path.name: path.read_text() for path in SOURCES.iterdir()}
-    files.update({f"{row.name}.c": _source(row) for row in LIVEPATCHES})
-    objects = " ".join(f"{name}.o" for name in (*(row.name for row in LIVEPATCHES), *MODULES))
-    files["Kbuild"] = f"obj-m := {objects}\nccflags-y := -Wall -Werror\n"
-    return files
+def _key(headers: Headers, sources: dict[str, str]) -> str:
+    """Of all that goes in; Module.symvers and .config stand for the headers, which change under the same release."""
+    parts = [repr(sorted(sources.items())).encode()]
+    parts += [each.read_bytes() for each in sorted(_HERE.glob("*.py"))]
+    parts += [(headers.folder / name).read_bytes() for name in ("Module.symvers", ".config")]
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
 
-def _source(row: Row) -> str:
-    lines = [f"#define KLP_REPLACE {'true' if row.replace else 'false'}", f"#define KLP_PRE_PATCH {row.pre_patch}"]
-    objects = []
-    for name in dict.fromkeys(name for name, _function in row.functions):
-        functions = ", ".join(f"FUNCTION({function})" for each, function in row.functions if each == name)
-        callbacks = ", ".join(f".{each} = {each}" for each in row.callbacks)
-        named = "NULL" if name == "vmlinux" else f'"{name}"'
-        array = f"(struct klp_func[]) {{ {functions}, {{}} }}"
-        objects.append(f"{{ .name = {named}, .funcs = {array}, .callbacks = {{ {callbacks} }} }},")
-    lines.append(f"#define KLP_OBJECTS {' '.join(objects)}")
-    if row.states:
-        states = " ".join(f"{{ .id = {state.id:#x}, .version = {state.version} }}," for state in row.states)
-        lines.append(f"#define KLP_STATES {states}")
-    if any(function == "klp_test_wait" for _name, function in row.functions):
-        lines.append("#define KLP_WAITS")
-    return "\n".join([*lines, '#include "livepatch.c"', ""])
-
-
-def _compile(release: str, sources: dict[str, str], folder: Path) -> None:
-    headers = Path("/usr/src") / f"linux-headers-{release}"
-    if not headers.exists():
-        raise BuildError(f"{headers} is not there; as root: apt-get install linux-headers-{release}")
-    work = folder / "work"
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
+def _write(folder: Path, sources: dict[str, str]) -> None:
+    """Make the sources those of `folder`; kbuild compiles what is newer than its object."""
+    folder.mkdir(exist_ok=True)
     for name, text in sources.items():
-        (work / name).write_text(text)
-    made = subprocess.run(
-        ["make", "-C", headers, f"M={work}", "-j4", "modules"],
-        check=False,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    if made.returncode != 0:
-        raise BuildError(f"the test livepatches do not compile:\n{made.stdout}")
-    for module in work.glob("*.ko"):
-        # Nine tenths of a module are debug information, which nothing here reads.
-        subprocess.run(["strip", "--strip-debug", module, "-o", folder / module.name], check=True)
+        path = folder / name
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
+    for path in [*folder.glob("*.c"), *folder.glob("*.h")]:
+        if path.name not in sources and not path.name.endswith(".mod.c"):
+            path.unlink()
+
+
+def _make(headers: Headers, folder: Path) -> None:
+    command = ["make", "-C", str(headers.folder), f"M={folder}", f"-j{os.cpu_count() or 1}"]
+    # BTF would need pahole and the kernel's own, which the headers do not have.
+    command += ["CONFIG_DEBUG_INFO_BTF_MODULES=", "modules"]
+    try:
+        done = subprocess.run(
+            command,
+            check=False,
+            env={**os.environ, "LC_ALL": "C"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+    except FileNotFoundError as error:
+        raise BuildError("make is missing: apt-get install make") from error
+    if done.returncode != 0:
+        raise BuildError(f"`{' '.join(command)}` failed:\n{done.stdout.strip()}")
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,64 +1,108 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The test livepatches.  A row makes a new one; src/livepatch.c is compiled once for each of them."""
+"""The test livepatches.  A row is all that a new one takes, as long as it replaces functions that replacements/ has.
+
+What a row says is what a reader of the built module must find, so the tests of the reader compare with it.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
 
-from klpd.model import Callback, State
+from klpd.model import VMLINUX, Callback, Function, Object, State
 
-CMDLINE: Final = ("vmlinux", "cmdline_proc_show")
-"""Shown by /proc/cmdline."""
-VERSION: Final = ("vmlinux", "version_proc_show")
-"""Shown by /proc/version."""
-TARGET_SHOW: Final = ("klp_test_target", "klp_test_show")
-"""Shown by /proc/klp_test_target."""
-TARGET_WAIT: Final = ("klp_test_target", "klp_test_wait")
-"""A kernel thread sleeps in it while /sys/module/klp_test_target/parameters/hold is Y."""
+TARGET: Final = "klp_test_target"
+"""The module that some livepatches patch (klp_test_target.c)."""
 
-CONSOLE: Final = 0x1001
-NETWORK: Final = 0x1002
-TIMER: Final = 0x1003
-STICKY: Final = 0x2001
+CMDLINE: Final = Object(VMLINUX, (Function("cmdline_proc_show"),))
+"""`cat /proc/cmdline` says "livepatch: NAME"."""
+VERSION: Final = Object(VMLINUX, (Function("version_proc_show"),))
+"""`cat /proc/version` says "livepatch: NAME"."""
+SHOWN: Final = Object(TARGET, (Function("klp_test_show"),))
+"""`cat /proc/klp_test_target/show` says "livepatch: NAME"."""
+HELD: Final = Object(TARGET, (Function("klp_test_wait"),))
+"""The function that /proc/klp_test_target/hold lets a task sleep in."""
+
+EVERY_CALLBACK: Final = tuple(Callback)
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One livepatch.  `functions` are pairs of object and function; `pre_patch` is what that callback returns."""
+    """A livepatch made from livepatch.c.in.  `about` becomes its description.
+
+    `pre_patch_result` is what its pre_patch callback returns; one `for_other_kernel` gets a vermagic that no kernel has.
+    """
 
     name: str
-    functions: tuple[tuple[str, str], ...]
-    replace: bool = True
+    about: str
     states: tuple[State, ...] = ()
-    callbacks: tuple[Callback, ...] = ()
-    pre_patch: int = 0
+    objects: tuple[Object, ...] = (CMDLINE,)
+    replace: bool = True
+    version: str | None = None
+    pre_patch_result: str = "0"
+    for_other_kernel: bool = False
 
 
-LIVEPATCHES: Final = (
-    # One state, going up: the family of the demo.
-    Row("klp_console_v1", (CMDLINE,), states=(State(CONSOLE, 1),)),
-    Row("klp_console_v2", (CMDLINE,), states=(State(CONSOLE, 2),)),
-    Row("klp_console_v3", (CMDLINE,), states=(State(CONSOLE, 3),)),
-    # Cumulative without states: allowed over nothing that has some.
-    Row("klp_stateless", (CMDLINE,)),
-    # Another state, so that it drops 0x1001.
-    Row("klp_network_v1", (CMDLINE,), states=(State(NETWORK, 1),)),
-    Row("klp_several", (CMDLINE, VERSION), states=(State(CONSOLE, 2), State(NETWORK, 1), State((1 << 64) - 1, 7))),
-    # Beside others instead of in their place.
-    Row("klp_timer_v1", (VERSION,), replace=False, states=(State(TIMER, 1),)),
-    Row("klp_timer_v2", (VERSION,), replace=False, states=(State(TIMER, 2),)),
-    Row("klp_extra", (VERSION,), replace=False),
-    Row("klp_sticky", (VERSION,), replace=False, states=(State(STICKY, 1),)),
-    Row("klp_callbacks", (CMDLINE,), replace=False, callbacks=tuple(Callback)),
-    Row("klp_half_callbacks", (CMDLINE,), replace=False, callbacks=(Callback.PRE_PATCH, Callback.POST_UNPATCH)),
-    Row("klp_pre_patch_fails", (CMDLINE,), replace=False, callbacks=(Callback.PRE_PATCH,), pre_patch=-19),
-    # Stuck while the target's thread sleeps: in the old function when patching, in the new one when unpatching.
-    Row("klp_stuck", (TARGET_WAIT,), replace=False, states=(State(TIMER, 1),)),
-    # Its object may come later than the livepatch.
-    Row("klp_later", (TARGET_SHOW,), replace=False),
-    Row("klp_two_objects", (CMDLINE, TARGET_SHOW), replace=False, callbacks=(Callback.POST_PATCH,)),
+def _states(*pairs: tuple[int, int]) -> tuple[State, ...]:
+    return tuple(State(*pair) for pair in pairs)
+
+
+ROWS: Final = (
+    # One family of cumulative livepatches: each may follow those above it, and none may follow those below it.
+    Row("klp_cmdline_v1", "state 0x1001, version 1", _states((0x1001, 1)), version="1"),
+    Row("klp_cmdline_v2", "state 0x1001, version 2", _states((0x1001, 2)), version="2"),
+    Row("klp_cmdline_v3", "state 0x1001, version 3", _states((0x1001, 3)), version="3"),
+    Row("klp_cmdline_v4", "several states", _states((0x1001, 3), (0x1002, 1), (0x1003, 7)), version="4"),
+    # Cumulative ones beside that family: they drop state 0x1001.
+    Row("klp_other", "cumulative, of another family", _states((0x1002, 1))),
+    Row("klp_stateless", "cumulative, without states"),
+    # Those that leave the others in place.
+    Row("klp_add", "an addition with a state", _states((0x1003, 1)), (VERSION,), replace=False),
+    Row("klp_add_v2", "an addition with a higher state", _states((0x1003, 2)), (VERSION,), replace=False),
+    Row("klp_add_stateless", "an addition without states", (), (VERSION,), replace=False),
+    Row("klp_sticky", "an addition with a state to keep", _states((0x2001, 1)), (VERSION,), replace=False),
+    Row("klp_cmdline_sticky", "cumulative, with a state to keep", _states((0x1001, 3), (0x2001, 1))),
+    # Callbacks.
+    Row(
+        "klp_callbacks",
+        "every callback, on two objects",
+        _states((0x1004, 1)),
+        (Object(VMLINUX, CMDLINE.functions, EVERY_CALLBACK), Object(TARGET, SHOWN.functions, EVERY_CALLBACK)),
+    ),
+    Row(
+        "klp_callbacks_some",
+        "two callbacks",
+        _states((0x1004, 2)),
+        (Object(VMLINUX, CMDLINE.functions, (Callback.PRE_PATCH, Callback.POST_UNPATCH)),),
+    ),
+    Row(
+        "klp_fails",
+        "a pre_patch callback that fails",
+        _states((0x1005, 1)),
+        (Object(VMLINUX, CMDLINE.functions, EVERY_CALLBACK),),
+        pre_patch_result="-ENODEV",
+    ),
+    # A module that is patched once it comes.
+    Row("klp_target", "patches a module", _states((0x3001, 1)), (SHOWN,), replace=False),
+    # Transitions that last as long as a test holds a task (see klp_test_target.c).
+    Row("klp_stuck", "patches the function that tasks are held in", _states((0x3002, 1)), (HELD,), replace=False),
+    Row("klp_cmdline_stuck", "cumulative, and patches that, too", _states((0x1001, 3)), (CMDLINE, HELD)),
+    # Odd ones.
+    Row(
+        "klp_functions",
+        "several functions, one given by its position",
+        (),
+        (
+            Object(VMLINUX, (Function("cmdline_proc_show", sympos=1), Function("version_proc_show"))),
+            Object(TARGET, (Function("klp_test_show"), Function("klp_test_wait", sympos=1))),
+        ),
+    ),
+    Row("klp_other_kernel", "for another kernel", _states((0x1001, 3)), for_other_kernel=True),
 )
 
-MODULES: Final = ("klp_test_target", "klp_test_ordinary")
-"""Modules that are no livepatches."""
+SPECIAL: Final = {
+    TARGET: "no livepatch: the module that livepatches patch",
+    "klp_ordinary": "no livepatch",
+    "klp_allocated": "a livepatch that fills its klp_patch at run time, so that its file tells nothing of it",
+}
+"""Modules with a C file of their own."""
