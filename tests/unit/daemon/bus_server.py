@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A small service on klpd.daemon.bus, for test_bus.py to call.  Prints "ready" when it has its name."""
+
+from __future__ import annotations
+
+import resource
+import threading
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+from klpd.daemon.bus import Bus, to_dictionary
+from klpd.daemon.loop import Loop
+from klpd.errors import VetoedError
+
+if TYPE_CHECKING:
+    from klpd.daemon.bus import Call
+
+XML = """
+<node>
+  <interface name="org.klpd1.Test">
+    <method name="Echo"><arg type="s" direction="in"/><arg type="s" direction="out"/></method>
+    <method name="Slow"><arg type="s" direction="out"/></method>
+    <method name="Nested"><arg type="a{sv}" direction="out"/></method>
+    <method name="Veto"/>
+    <method name="Crash"/>
+    <method name="CrashLater"/>
+    <method name="Content"><arg type="h" direction="in"/><arg type="s" direction="out"/></method>
+    <method name="Memory"><arg type="t" direction="out"/></method>
+    <method name="Announce"/>
+    <signal name="Announced"><arg type="s"/></signal>
+    <property name="Number" type="u" access="read"/>
+  </interface>
+</node>
+"""
+
+
+def later(work: object, seconds: float, *, fail: bool = False) -> Future[object]:
+    future: Future[object] = Future()
+    finish = (lambda: future.set_exception(ZeroDivisionError())) if fail else (lambda: future.set_result(work))
+    threading.Timer(seconds, finish).start()
+    return future
+
+
+def veto(_call: Call) -> None:
+    raise VetoedError("the policy does not let it: 50-site.toml:3")
+
+
+def crash(_call: Call) -> None:
+    raise ZeroDivisionError("secret")
+
+
+def content(call: Call) -> str:
+    with call.file(0) as file:
+        return file.read().decode()
+
+
+def main() -> None:
+    from gi.repository import GLib
+
+    loop = Loop()
+    bus = Bus(loop)
+    published = bus.publish(
+        "/org/klpd1/test",
+        XML,
+        {
+            "Echo": lambda call: call.text(0),
+            "Slow": lambda _call: later("done", 0.5),
+            "Nested": lambda _call: to_dictionary(
+                {"list": [1, {"deep": True}], "big": 1 << 63, "less": -1, "part": 0.5}
+            ),
+            "Veto": veto,
+            "Crash": crash,
+            "CrashLater": lambda _call: later(None, 0.0, fail=True),
+            "Content": content,
+            "Memory": lambda _call: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+            "Announce": lambda _call: published.emit("Announced", GLib.Variant("(s)", ("news",))),
+        },
+        lambda: {"Number": 7},
+    )
+    bus.own("org.klpd1.Test")
+    print("ready", flush=True)
+    loop.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What klpd relies on of pydbus and GDBus, tried on a real bus of the test's own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from gi.repository import Gio, GLib
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NAME, PATH, INTERFACE = "org.klpd1.Test", "/org/klpd1/test", "org.klpd1.Test"
+TIMEOUT_MS = 20_000
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """A message bus with the test's service on it."""
+    daemon = subprocess.Popen(
+        ["dbus-daemon", "--session", "--nofork", "--print-address"], stdout=subprocess.PIPE, text=True
+    )
+    assert daemon.stdout is not None
+    where = daemon.stdout.readline().strip()
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tests.unit.daemon.bus_server"],
+        env={**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": where},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert server.stdout is not None
+    assert server.stdout.readline() == "ready\n"
+    yield where
+    for process in (server, daemon):
+        process.terminate()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+@pytest.fixture
+def client(address: str) -> Iterator[Gio.DBusConnection]:
+    flags = Gio.DBusConnectionFlags.AUTHENTICATION_CLIENT | Gio.DBusConnectionFlags.MESSAGE_BUS_CONNECTION
+    connection = Gio.DBusConnection.new_for_address_sync(address, flags, None, None)
+    connection.set_exit_on_close(False)
+    yield connection
+    connection.close_sync(None)
+
+
+def call(
+    client: Gio.DBusConnection, method: str, arguments: GLib.Variant | None = None, interface: str = INTERFACE
+) -> object:
+    return client.call_sync(
+        NAME, PATH, interface, method, arguments, None, Gio.DBusCallFlags.NONE, TIMEOUT_MS, None
+    ).unpack()
+
+
+def error_of(
+    client: Gio.DBusConnection, method: str, arguments: GLib.Variant | None = None, interface: str = INTERFACE
+) -> tuple[str, str]:
+    with pytest.raises(GLib.Error) as caught:
+        call(client, method, arguments, interface)
+    return Gio.DBusError.get_remote_error(caught.value) or "", caught.value.message
+
+
+def test_a_method_answers_with_what_it_returns(client: Gio.DBusConnection) -> None:
+    assert call(client, "Echo", GLib.Variant("(s)", ("hello",))) == ("hello",)
+
+
+def test_plain_values_of_any_depth_travel(client: Gio.DBusConnection) -> None:
+    assert call(client, "Nested") == ({"list": [1, {"deep": True}], "big": 1 << 63, "less": -1, "part": 0.5},)
+
+
+def test_an_answer_that_takes_long_keeps_nobody_else_waiting(client: Gio.DBusConnection) -> None:
+    answers = []
+    loop = GLib.MainLoop()
+
+    def answered(connection: Gio.DBusConnection, result: Gio.AsyncResult) -> None:
+        answers.append(connection.call_finish(result).unpack())
+        if len(answers) == 2:
+            loop.quit()
+
+    for method, arguments in (("Slow", None), ("Echo", GLib.Variant("(s)", ("quick",)))):
+        flags = Gio.DBusCallFlags.NONE
+        client.call(NAME, PATH, INTERFACE, method, arguments, None, flags, TIMEOUT_MS, None, answered)
+    loop.run()
+    assert answers == [("quick",), ("done",)]
+
+
+def test_errors_of_klpd_keep_name_and_sentence(client: Gio.DBusConnection) -> None:
+    name, message = error_of(client, "Veto")
+    assert name == "org.klpd1.Error.Vetoed"
+    assert "50-site.toml:3" in message
+
+
+@pytest.mark.parametrize("method", ["Crash", "CrashLater"])
+def test_other_errors_are_answered_without_their_innards(client: Gio.DBusConnection, method: str) -> None:
+    name, message = error_of(client, method)
+    assert name == "org.klpd1.Error.Failed"
+    assert "secret" not in message
+
+
+def test_a_file_is_handed_over(client: Gio.DBusConnection) -> None:
+    with tempfile.TemporaryFile() as file:
+        file.write(b"its content")
+        file.seek(0)
+        fds = Gio.UnixFDList.new()
+        arguments = GLib.Variant("(h)", (fds.append(file.fileno()),))
+        flags = Gio.DBusCallFlags.NONE
+        answer, _fds = client.call_with_unix_fd_list_sync(
+            NAME, PATH, INTERFACE, "Content", arguments, None, flags, TIMEOUT_MS, fds, None
+        )
+    assert answer.unpack() == ("its content",)
+
+
+def test_a_handle_without_a_file_is_an_error(client: Gio.DBusConnection) -> None:
+    name, _message = error_of(client, "Content", GLib.Variant("(h)", (3,)))
+    assert name in ("org.klpd1.Error.InvalidArgument", "org.freedesktop.DBus.Error.InvalidArgs")
+
+
+def test_properties_are_read_and_never_set(client: Gio.DBusConnection) -> None:
+    properties = "org.freedesktop.DBus.Properties"
+    assert call(client, "Get", GLib.Variant("(ss)", (INTERFACE, "Number")), properties) == (7,)
+    assert call(client, "GetAll", GLib.Variant("(s)", (INTERFACE,)), properties) == ({"Number": 7},)
+    arguments = GLib.Variant("(ssv)", (INTERFACE, "Number", GLib.Variant("u", 8)))
+    name, _message = error_of(client, "Set", arguments, interface=properties)
+    assert name in ("org.freedesktop.DBus.Error.PropertyReadOnly", "org.freedesktop.DBus.Error.InvalidArgs")
+
+
+def test_signals_arrive(client: Gio.DBusConnection) -> None:
+    loop = GLib.MainLoop()
+    news = []
+
+    def arrived(_c: Gio.DBusConnection, _s: str, _p: str, _i: str, _m: str, values: GLib.Variant) -> None:
+        news.append(values.unpack())
+        loop.quit()
+
+    client.signal_subscribe(NAME, INTERFACE, "Announced", PATH, None, Gio.DBusSignalFlags.NONE, arrived)
+    call(client, "Announce")
+    loop.run()
+    assert news == [("news",)]
+
+
+def test_nobody_can_take_the_name(client: Gio.DBusConnection) -> None:
+    replace_existing, do_not_queue, exists = 2, 4, 3
+    answer = client.call_sync(
+        "org.freedesktop.DBus",
+        "/org/freedesktop/DBus",
+        "org.freedesktop.DBus",
+        "RequestName",
+        GLib.Variant("(su)", (NAME, replace_existing | do_not_queue)),
+        None,
+        Gio.DBusCallFlags.NONE,
+        TIMEOUT_MS,
+        None,
+    )
+    assert answer.unpack() == (exists,)
+
+
+def test_calls_leave_no_memory_behind(client: Gio.DBusConnection) -> None:
+    def memory_after(calls: int) -> int:
+        for _each in range(calls):
+            call(client, "Echo", GLib.Variant("(s)", ("x",)))
+        answer = call(client, "Memory")
+        assert isinstance(answer, tuple)
+        return int(answer[0])
+
+    before = memory_after(500)
+    time.sleep(0.1)
+    # A leak of 2 kB a call would be 6 MB.
+    assert memory_after(3000) - before < 2000
