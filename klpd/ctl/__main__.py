@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The program klpctl."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Final
+
+from klpd.ctl.cli import parse
+from klpd.errors import ExitStatus, KlpdError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from klpd.ctl.console import Console
+    from klpd.ctl.service import Service
+
+_BROKEN_PIPE: Final = 141
+"""The exit status of a program whose reader went away, as shells have it: 128 + SIGPIPE."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run klpctl with these arguments (None: the process's); its exit status (klpd.errors.ExitStatus)."""
+    command_line = parse(argv)
+
+    from klpd.ctl.commands import Commands
+    from klpd.ctl.console import Console
+    from klpd.ctl.local import ThisMachine
+
+    _prepare_process()
+    console = Console(sys.stdin, sys.stdout, sys.stderr, os.environ)
+    try:
+        status = Commands(console, _connect, ThisMachine(), json=command_line.json).run(command_line.request)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whatever is still in the buffer has no reader; the interpreter would complain when it flushes it at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
+    except Exception as error:
+        if command_line.debug:
+            import traceback
+
+            traceback.print_exc()
+        return _told(console, error)
+    return status
+
+
+def _told(console: Console, error: Exception) -> int:
+    """The exit status for an error, once it has been told."""
+    from klpd.ctl.service import RemoteError, exit_status_of
+
+    if not isinstance(error, KlpdError):
+        console.complain(f"an error of klpctl's own, {type(error).__name__}: {error}; --debug shows where")
+        return ExitStatus.FAILED
+    console.complain(str(error))
+    return exit_status_of(error.name) if isinstance(error, RemoteError) else error.exit_status
+
+
+def _prepare_process() -> None:
+    # Blocking calls into GLib do not let Python see Ctrl-C; following a job takes SIGINT over for a while.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def _connect() -> Service:
+    from klpd.ctl.client import BusService
+
+    return BusService()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

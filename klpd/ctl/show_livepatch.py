@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A livepatch module as its file describes it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from klpd.ctl.page import Span, Tone, line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from klpd.ctl.names import Names
+    from klpd.ctl.page import Line, Page
+    from klpd.model import Function, Livepatch, Object, State
+
+UNKNOWN: Final = "unknown: only its code, running, would tell"
+_INDENT: Final = 18
+
+
+def show_livepatch(livepatch: Livepatch, page: Page, names: Names) -> Iterator[Line]:
+    """Everything that is known of a livepatch from its file, one subject a line."""
+    for label, values in _fields(livepatch, names):
+        head = line(Span(f"{label + ':':<{_INDENT}}", Tone.FAINT))
+        for value in values:
+            yield from page.paragraph(value, head=head, indent=_INDENT)
+            head = line(" " * _INDENT)
+
+
+def _fields(livepatch: Livepatch, names: Names) -> Iterator[tuple[str, tuple[str, ...]]]:
+    yield "name", (livepatch.name,)
+    optional = (
+        ("version", livepatch.version),
+        ("description", livepatch.description),
+        ("license", livepatch.license),
+    )
+    yield from ((label, (value,)) for label, value in optional if value is not None)
+    yield "kernel", (livepatch.kernel_release or "none named",)
+    yield "vermagic", (livepatch.vermagic or "none",)
+    yield "atomic replace", (yes_no(livepatch.replace, UNKNOWN),)
+    yield "states", _states(livepatch.states, names)
+    yield "objects", _objects(livepatch.objects)
+    yield "depends", (", ".join(livepatch.depends) or "nothing",)
+    yield "signature", (_signature(livepatch),)
+    yield "build id", (livepatch.build_id or "none",)
+    yield "srcversion", (livepatch.srcversion or "none",)
+    yield "sha256", (livepatch.digest,)
+    yield "size", (f"{livepatch.size} bytes",)
+
+
+def yes_no(value: bool | None, unknown: str) -> str:  # noqa: FBT001  a value to show, not a switch
+    """A fact that may not be known."""
+    return unknown if value is None else "yes" if value else "no"
+
+
+def _states(states: tuple[State, ...] | None, names: Names) -> tuple[str, ...]:
+    if states is None:
+        return (UNKNOWN,)
+    return tuple(_state(each, names) for each in states) or ("none",)
+
+
+def _state(state: State, names: Names) -> str:
+    name = names.get(state.id)
+    return f"{state.id:#x} version {state.version}" + ("" if name is None else f" ({name})")
+
+
+def _objects(objects: tuple[Object, ...] | None) -> tuple[str, ...]:
+    if objects is None:
+        return (UNKNOWN,)
+    return tuple(_object(each) for each in objects) or ("none",)
+
+
+def _object(each: Object) -> str:
+    text = f"{each.name}: {', '.join(function_name(function) for function in each.functions) or 'no function'}"
+    return text + (f"; callbacks {', '.join(each.callbacks)}" if each.callbacks else "")
+
+
+def function_name(function: Function) -> str:
+    """A function as sysfs writes it (NAME,SYMPOS), the position left out where the name is the only one."""
+    return function.name if function.sympos == 0 else f"{function.name},{function.sympos}"
+
+
+def _signature(livepatch: Livepatch) -> str:
+    signature = livepatch.signature
+    if signature is None:
+        return "none"
+    details = [f"by {signature.signer}" if signature.signer else "signer not named"]
+    if signature.key_id is not None:
+        details.append(f"key {signature.key_id}")
+    if signature.hash_algorithm is not None:
+        details.append(signature.hash_algorithm)
+    return f"{', '.join(details)} (claimed, not verified)"

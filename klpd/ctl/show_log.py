@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Journal entries as people read them: when, what, which livepatch, by whom, and why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from klpd.ctl.page import Span, Tone, line
+from klpd.ctl.show_verdict import reasons
+from klpd.messages import Field, MessageId
+from klpd.model import Decision
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from klpd.ctl.journal import Entry
+    from klpd.ctl.page import Line, Page
+
+_KINDS: Final = {
+    MessageId.LOAD_VETOED: ("vetoed", Tone.BAD),
+    MessageId.LOAD_APPROVED: ("approved", Tone.GOOD),
+    MessageId.LOAD_AUDITED: ("audited", Tone.WARN),
+    MessageId.LIVEPATCH_ENTERED: ("entered", Tone.PLAIN),
+    MessageId.LIVEPATCH_LEFT: ("left", Tone.PLAIN),
+    MessageId.JOB_DONE: ("job done", Tone.GOOD),
+    MessageId.JOB_FAILED: ("job failed", Tone.BAD),
+    MessageId.JOB_REFUSED: ("job refused", Tone.BAD),
+    MessageId.POLICY_LOADED: ("policy", Tone.PLAIN),
+    MessageId.POLICY_REJECTED: ("policy", Tone.BAD),
+    MessageId.DEFENCE_CHANGED: ("defence", Tone.PLAIN),
+    MessageId.HOLD_TIMED_OUT: ("hold", Tone.WARN),
+}
+_INDENT: Final = 4
+
+
+def show_entry(entry: Entry, page: Page) -> Iterator[Line]:
+    """A line for the entry; for a livepatch that was not simply let in, the reasons below it."""
+    word, tone = _KINDS[entry.kind]
+    head = line(Span(f"{entry.time:%Y-%m-%d %H:%M:%S}  ", Tone.FAINT), Span(f"{word:<11}  ", tone))
+    if entry.kind in (MessageId.LOAD_VETOED, MessageId.LOAD_APPROVED, MessageId.LOAD_AUDITED):
+        yield from page.paragraph(_load(entry), head=head, indent=_INDENT)
+        yield from _why(entry, page)
+    else:
+        yield from page.paragraph(entry.message, head=head, indent=_INDENT)
+
+
+def _load(entry: Entry) -> str:
+    fields = entry.fields
+    text = fields.get(Field.LIVEPATCH) or "(no name)"
+    if Field.PID in fields:
+        text += f" by {fields.get(Field.COMMAND, '?')}[{fields[Field.PID]}]"
+    if Field.UID in fields:
+        text += f" of uid {fields[Field.UID]}"
+    return text + (f", from {fields[Field.FILE]}" if Field.FILE in fields else "")
+
+
+def _why(entry: Entry, page: Page) -> Iterator[Line]:
+    if entry.kind is MessageId.LOAD_APPROVED:
+        return
+    if entry.verdict is None or entry.verdict.decision is Decision.ALLOW:
+        yield from page.paragraph(entry.message, head=line(" " * _INDENT), indent=_INDENT)
+    else:
+        yield from reasons(entry.verdict, page, indent=_INDENT)
+
+
+def to_json(entry: Entry) -> dict[str, object]:
+    """An entry as a value for JSON; absent where there is none: fields, verdict, job."""
+    texts = {
+        each.value.removeprefix("KLPD_").lower(): text
+        for each, text in entry.fields.items()
+        if each not in (Field.FINDINGS, Field.REPORT)
+    }
+    return {
+        "time": entry.time.isoformat(),
+        "event": entry.kind.name.lower().replace("_", "-"),
+        "message_id": entry.kind.value,
+        "message": entry.message,
+        "fields": texts,
+        "verdict": entry.verdict,
+        "job": entry.job,
+    }

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Verdicts and plans as people read them: what becomes of each state, what stands in the way, and what would help."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from klpd.ctl.page import Span, Tone, line
+from klpd.ctl.table import table
+from klpd.model import ChangeKind, Decision
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from klpd.ctl.names import Names
+    from klpd.ctl.page import Line, Page
+    from klpd.model import Finding, StateChange, Verdict
+    from klpd.report import PlanReport
+
+_HEADER: Final = ("id", "name", "installed", "new", "change", "allowed by / refused by")
+_BY: Final = {Decision.ALLOW: "allowed by", Decision.DENY: "refused by", Decision.UNKNOWN: "open:"}
+_TONE: Final = {Decision.ALLOW: Tone.GOOD, Decision.DENY: Tone.BAD, Decision.UNKNOWN: Tone.WARN}
+_WORD: Final = {Decision.ALLOW: "approved", Decision.DENY: "vetoed", Decision.UNKNOWN: "cannot tell"}
+_GOING: Final = frozenset({ChangeKind.DOWNGRADE, ChangeKind.DROP})
+
+
+def show_verdict(verdict: Verdict, page: Page, names: Names) -> Iterator[Line]:
+    """The verdict in whole: the table of state changes, the reasons, and the decision as the last line."""
+    if verdict.changes:
+        yield from state_table(verdict, page, names)
+        yield line()
+    yield from reasons(verdict, page)
+    yield line(f"{verdict.livepatch}: ", Span(_WORD[verdict.decision], _TONE[verdict.decision]))
+
+
+def state_table(verdict: Verdict, page: Page, names: Names, *, indent: int = 0) -> Iterator[Line]:
+    """One row for each state that is or will be there."""
+    rows = [_row(each, verdict, names) for each in verdict.changes]
+    return table(_HEADER, rows, page, indent=indent)
+
+
+def _row(change: StateChange, verdict: Verdict, names: Names) -> tuple[Span | str, ...]:
+    return (
+        f"{change.id:#x}",
+        names.get(change.id, "-"),
+        _version(change.before),
+        _version(change.after),
+        Span(change.kind.value, Tone.WARN if change.kind in _GOING else Tone.PLAIN),
+        _ruled(tuple(verdict.about(change.id))),
+    )
+
+
+def _version(version: int | None) -> str:
+    return "-" if version is None else str(version)
+
+
+def _ruled(findings: tuple[Finding, ...]) -> Span:
+    """Whose word decides on a state: those that deny if any does, else those that leave it open, else the allowing."""
+    if not findings:
+        return Span("-")
+    decision = findings[0].decision
+    rules = dict.fromkeys(str(each.rule) for each in findings if each.decision is decision)
+    return Span(f"{_BY[decision]} {', '.join(rules)}", _TONE[decision])
+
+
+def reasons(verdict: Verdict, page: Page, *, indent: int = 0) -> Iterator[Line]:
+    """What made the verdict; of an approval, what let the livepatch in (its states are told by the table)."""
+    told = (each for each in verdict.reasons if each.state is None or verdict.decision is not Decision.ALLOW)
+    for finding in told:
+        yield from _reason(finding, page, indent)
+
+
+def _reason(finding: Finding, page: Page, indent: int) -> Iterator[Line]:
+    space = " " * indent
+    word = {Decision.ALLOW: "allowed", Decision.DENY: "refused", Decision.UNKNOWN: "open"}[finding.decision]
+    head = line(space, Span(word, _TONE[finding.decision]), ": ")
+    yield from page.paragraph(finding.message, head=head, indent=indent + 2)
+    yield from page.paragraph(str(finding.rule), head=line(space, "  rule:   "), indent=indent + 10)
+    if finding.remedy is not None:
+        yield from page.paragraph(finding.remedy, head=line(space, "  remedy: "), indent=indent + 10)
+
+
+def show_plan(plan: PlanReport, page: Page, names: Names) -> Iterator[Line]:
+    """The steps of a plan, each with its state changes and verdict."""
+    yield line(Span(plan.goal, Tone.STRONG))
+    if not plan.steps:
+        yield line("  nothing to do: it is so already")
+    for number, verdict in enumerate(plan.steps, start=1):
+        word = Span(_WORD[verdict.decision], _TONE[verdict.decision])
+        yield line(f"  {number}. {verdict.action} ", Span(verdict.livepatch, Tone.STRONG), ": ", word)
+        if any(each.kind is not ChangeKind.KEEP for each in verdict.changes):
+            yield from state_table(verdict, page, names, indent=5)
+        if verdict.decision is not Decision.ALLOW:
+            yield from reasons(verdict, page, indent=5)
+    if plan.gap:
+        gap = "in between, none of the livepatches that are being exchanged is in force: their fixes are missing then"
+        yield from page.paragraph(gap, head=line("  ", Span("gap", Tone.WARN), ": "), indent=7)
