@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from klpd.kernel.guard import GuardState
 from klpd.report import Defence, DefenceState
 
 if TYPE_CHECKING:
     from klpd.daemon.hold import Hold
+    from klpd.kernel.guard import Guard
 
 
 def hold_defence(hold: Hold | None, why_not: str) -> Defence:
@@ -18,6 +20,30 @@ def hold_defence(hold: Hold | None, why_not: str) -> Defence:
     return Defence(
         "hold", DefenceState.UP, f"openers of module files in {hold.directories} directories wait for a verdict"
     )
+
+
+def guard_defence(guard: Guard | None, why_not: str) -> Defence:
+    """The guard in the kernel, as it is now.  Raises KernelError."""
+    if guard is None:
+        return Defence("guard", DefenceState.DOWN, f"{why_not}; whoever may load modules can load any livepatch")
+    status = guard.status()
+    lost = f"; {status.counters.lost} of its events were lost" if status.counters.lost else ""
+    detail = f"{_GUARD_DETAILS[status.state]}{lost}" + (f"; {status.reason}" if status.reason else "")
+    match status.state:
+        case GuardState.CLOSED:
+            return Defence("guard", DefenceState.DEGRADED if status.reason else DefenceState.UP, detail)
+        case GuardState.OBSERVING:
+            return Defence("guard", DefenceState.DEGRADED, detail)
+        case GuardState.OPEN | GuardState.INEFFECTIVE:
+            return Defence("guard", DefenceState.DOWN, detail)
+
+
+_GUARD_DETAILS: Final = {
+    GuardState.CLOSED: "closed: the kernel refuses livepatches that were not approved",
+    GuardState.OBSERVING: "observing, since the policy's mode is audit: the kernel reports and refuses nothing",
+    GuardState.OPEN: "open: the kernel refuses nothing",
+    GuardState.INEFFECTIVE: "ineffective: a livepatch may come in unapproved",
+}
 
 
 def reconcile_defence(memory: object | None, why_not: str) -> Defence:

@@ -32,7 +32,7 @@ _REMEMBERED: Final = 256
 class Approvals(Protocol):
     """The guard's map of approved digests (klpd.kernel.guard)."""
 
-    def approve(self, digest: bytes, *, seconds: float) -> None: ...
+    def approve(self, digest: bytes, *, seconds: float, generation: int | None = None) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +69,13 @@ class Enforcement:
             self._remember(digest.hexdigest(), Judged(file, None, str(error)))
             return True
         policy = self._policy()
-        verdict = judge(self._kernel.stack(), Load(livepatch), policy)
+        stack = self._kernel.stack()
+        verdict = judge(stack, Load(livepatch), policy)
         self._remember(livepatch.digest, Judged(file, verdict))
         if not obstructs(verdict, policy):
             if self._approvals is not None:
-                self._approvals.approve(digest.digest(), seconds=_APPROVAL_SECONDS)
+                generation = stack.generation
+                self._approvals.approve(digest.digest(), seconds=_APPROVAL_SECONDS, generation=generation)
             self._store.add(livepatch, data)
         log.debug("%s, opened by process %d: %s", file, pid, verdict.decision)
         return True

@@ -7,6 +7,7 @@ import json
 import logging
 from typing import TYPE_CHECKING
 
+from klpd.kernel.guard_abi import GuardVerdict
 from klpd.messages import Field, MessageId
 from klpd.model import Decision
 from klpd.plain import to_plain
@@ -50,7 +51,7 @@ class Record:
         elif event.allowed:
             text = f"let through in audit mode: {who} loads {name}: {_why(judged, event)}"
             self._event(MessageId.LOAD_AUDITED, logging.WARNING, text, fields)
-        else:
+        elif event.verdict is not GuardVerdict.COMPRESSED:  # that one comes back decompressed, and is judged then
             text = f"vetoed: {who} may not load {name}: {_why(judged, event)}"
             self._event(MessageId.LOAD_VETOED, logging.WARNING, text, fields)
 

@@ -26,7 +26,9 @@ class Kernel(Protocol):
 
     def stack(self) -> Stack: ...
 
-    def load(self, data: bytes, name: str) -> None: ...
+    def load(self, data: bytes, name: str, generation: int) -> None:
+        """Load these bytes, which were judged against the stack of that generation."""
+        ...
 
     def set_enabled(self, name: str, *, enabled: bool) -> None: ...
 
@@ -49,16 +51,16 @@ class RunningKernel:
         generation = 0 if self._guard is None else self._guard.generation()
         return read_stack(self._memory, self._known, generation=generation)
 
-    def load(self, data: bytes, name: str) -> None:
-        if self._guard is not None:
-            digest = hashlib.sha256(data).digest()
-            self._guard.approve(digest, seconds=_APPROVAL_SECONDS)
-            try:
-                modules.load_module(data, name)
-            finally:
-                self._guard.withdraw(digest)
-        else:
+    def load(self, data: bytes, name: str, generation: int) -> None:
+        if self._guard is None:
             modules.load_module(data, name)
+            return
+        digest = hashlib.sha256(data).digest()
+        self._guard.approve(digest, seconds=_APPROVAL_SECONDS, generation=generation)
+        try:
+            modules.load_module(data, name)
+        finally:
+            self._guard.withdraw(digest)
 
     def set_enabled(self, name: str, *, enabled: bool) -> None:
         sysfs.write_enabled(name, enabled=enabled)

@@ -85,7 +85,7 @@ class Sequence:
         expected = [each.name for each in stack.after(action).livepatches]
         match action:
             case Load(livepatch):
-                self.kernel.load(self.data_of(livepatch.digest), livepatch.name)
+                self.kernel.load(self.data_of(livepatch.digest), livepatch.name, stack.generation)
                 self._await_transition(livepatch.name)
             case Disable(name):
                 self.kernel.set_enabled(name, enabled=False)

@@ -24,7 +24,7 @@ from klpd.daemon.store import Store
 from klpd.daemon.watch import Watch
 from klpd.errors import GuardError, KernelError, PolicyError
 from klpd.judge.rules import Mode
-from klpd.kernel.guard import Guard, GuardMode
+from klpd.kernel.guard import Guard, GuardEvent, GuardMode
 from klpd.kernel.memory import KernelMemory
 from klpd.kernel.uevents import ModuleEvents
 from klpd.policy import read_policy
@@ -170,7 +170,7 @@ class Daemon:
         if self._guard is None:
             return
         for event in self._guard.read_events():
-            if event.lock is not None:
+            if isinstance(event, GuardEvent):
                 self._record.load_decided(event, self._enforcement.judged(event.digest))
         self._watch.look_soon()
 

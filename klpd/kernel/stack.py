@@ -36,7 +36,7 @@ class Memory(Protocol):
 class Known(Protocol):
     """Finds the file that a loaded livepatch came from, by name and build id."""
 
-    def __call__(self, name: str, build_id: str) -> Livepatch | None: ...
+    def __call__(self, name: str, build_id: str, /) -> Livepatch | None: ...
 
 
 def read_stack(memory: Memory | None, known: Known, *, generation: int = 0, root: Path = sysfs.ROOT) -> Stack:

@@ -7,13 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.livepatches.build import BuildError, build
+from tests.livepatches.build import build
+from tests.livepatches.headers import BuildError
 
 SHOWN = (
-    "klp_console_v1",
-    "klp_console_v2",
-    "klp_console_v3",
-    "klp_timer_v1",
+    "klp_cmdline_v1",
+    "klp_cmdline_v2",
+    "klp_cmdline_v3",
+    "klp_add",
     "klp_sticky",
 )
 

@@ -40,29 +40,29 @@ STEPS = (
     ),
     Step(
         "What is in a livepatch? Its file tells, without loading it.",
-        "klpctl inspect klp_console_v1.ko",
+        "klpctl inspect klp_cmdline_v1.ko",
         has=("atomic replace", "0x1001", "cmdline_proc_show"),
     ),
-    Step("The kernel function that it will patch, as it is now:", "cat /proc/cmdline", lacks=("livepatched",)),
+    Step("The kernel function that it will patch, as it is now:", "cat /proc/cmdline", lacks=("livepatch:",)),
     Step(
-        "Apply it: judged, loaded, its transition awaited.", "klpctl apply klp_console_v1.ko", has=("klp_console_v1",)
+        "Apply it: judged, loaded, its transition awaited.", "klpctl apply klp_cmdline_v1.ko", has=("klp_cmdline_v1",)
     ),
-    Step("The running kernel is patched.", "cat /proc/cmdline", has=("livepatched by klp_console_v1",)),
+    Step("The running kernel is patched.", "cat /proc/cmdline", has=("livepatch: klp_cmdline_v1",)),
     Step(
         "The next version brings the same state in version 2, and replaces the first.",
-        "klpctl apply klp_console_v2.ko",
-        has=("klp_console_v2",),
+        "klpctl apply klp_cmdline_v2.ko",
+        has=("klp_cmdline_v2",),
     ),
-    Step("", "cat /proc/cmdline", has=("livepatched by klp_console_v2",)),
+    Step("", "cat /proc/cmdline", has=("livepatch: klp_cmdline_v2",)),
     Step(
         "Would the older one be let in again? No, and here is why.",
-        "klpctl check klp_console_v1.ko",
+        "klpctl check klp_cmdline_v1.ko",
         status=1,
         has=("downgrade", "veto"),
     ),
     Step(
         "A loader that does not ask is told no by the kernel itself, before any code of the module runs ...",
-        "dmesg --clear; insmod klp_console_v1.ko",
+        "dmesg --clear; insmod klp_cmdline_v1.ko",
         status=1,
         has=("Operation not permitted",),
     ),
@@ -72,19 +72,19 @@ STEPS = (
         status=1,
         lacks=("livepatch:",),
     ),
-    Step("... but klpd's has the reason.", "sleep 1; klpctl log", has=("vetoed", "klp_console_v1")),
+    Step("... but klpd's has the reason.", "sleep 1; klpctl log", has=("vetoed", "klp_cmdline_v1")),
     Step(
         "The way back, as klpctl plans it: a lower version only comes in by way of the unpatched kernel.",
         "klpctl revert --yes",
-        has=("disable", "remove", "load", "klp_console_v1"),
+        has=("disable", "remove", "load", "klp_cmdline_v1"),
     ),
-    Step("", "cat /proc/cmdline", has=("livepatched by klp_console_v1",)),
+    Step("", "cat /proc/cmdline", has=("livepatch: klp_cmdline_v1",)),
     Step(
         "A livepatch that the rules allow goes through with plain insmod; the open waits a moment for the verdict.",
-        "insmod klp_timer_v1.ko",
+        "insmod klp_add.ko",
         lacks=("not permitted",),
     ),
-    Step("", "sleep 3; cat /proc/version", has=("livepatched by klp_timer_v1",)),
+    Step("", "sleep 3; cat /proc/version", has=("livepatch: klp_add",)),
     Step("One with a sticky state may come ...", "klpctl apply klp_sticky.ko", has=("klp_sticky",)),
     Step(
         "... but not go: the policy says so, in this file and line.",
@@ -94,11 +94,11 @@ STEPS = (
     ),
     Step(
         "The other one may go; its module is removed, too.",
-        "klpctl disable klp_timer_v1",
-        has=("klp_timer_v1",),
+        "klpctl disable klp_add",
+        has=("klp_add",),
     ),
-    Step("", "lsmod | grep klp_timer_v1", status=1),
-    Step("The end.", "klpctl status", has=("klp_console_v1", "klp_sticky")),
+    Step("", "lsmod | grep klp_add", status=1),
+    Step("The end.", "klpctl status", has=("klp_cmdline_v1", "klp_sticky")),
 )
 
 

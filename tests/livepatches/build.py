@@ -17,17 +17,18 @@ from typing import TYPE_CHECKING, Final
 
 from tests.livepatches.forge import for_other_kernel
 from tests.livepatches.generate import source
-from tests.livepatches.headers import BuildError, Headers, find_headers
+from tests.livepatches.headers import BuildError, find_headers
 from tests.livepatches.table import ROWS, SPECIAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.livepatches.headers import Headers
+
 _HERE: Final = Path(__file__).resolve().parent
 _BUILT: Final = _HERE.parents[1] / "build" / "livepatches"
 _NAMES: Final = (*(row.name for row in ROWS), *SPECIAL)
-# No debug information: the reader must not need it, and the build ids would depend on the folder's name.
-_KBUILD: Final = "ccflags-y := -g0\n" + "".join(f"obj-m += {name}.o\n" for name in _NAMES)
+_KBUILD: Final = "".join(f"obj-m += {name}.o\n" for name in _NAMES)
 
 
 def build(out: Path | None = None, *, release: str | None = None) -> dict[str, Path]:
@@ -92,8 +93,8 @@ def _write(folder: Path, sources: dict[str, str]) -> None:
 
 def _make(headers: Headers, folder: Path) -> None:
     command = ["make", "-C", str(headers.folder), f"M={folder}", f"-j{os.cpu_count() or 1}"]
-    # BTF would need pahole and the kernel's own, which the headers do not have.
-    command += ["CONFIG_DEBUG_INFO_BTF_MODULES=", "modules"]
+    # Without debug information: the reader must not need it, and the build ids would depend on the folder's name.
+    command += ["CONFIG_DEBUG_INFO=", "CONFIG_DEBUG_INFO_BTF_MODULES=", "modules"]
     try:
         done = subprocess.run(
             command,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * A livepatch that puts its klp_patch together at run time, as kpatch-build's and klp-build's do: replaces
- * /proc/cmdline, adds to what is there, and carries state 0x1006, version 1.
+ * /proc/cmdline, adds to what is there, and carries state 0x1007, version 1.
  */
 
 #define pr_fmt(fmt) "klp_test: " KBUILD_MODNAME ": " fmt
@@ -25,7 +25,7 @@ static int fill(void)
 		return -ENOMEM;
 	patch->mod = THIS_MODULE;
 	patch->replace = false;
-	patch->states->id = 0x1006;
+	patch->states->id = 0x1007;
 	patch->states->version = 1;
 	patch->objs->funcs->old_name = "cmdline_proc_show";
 	patch->objs->funcs->new_func = livepatch_cmdline_proc_show;

@@ -30,13 +30,14 @@ static struct klp_test_gate gate = {
 static struct task_struct *held;
 static DEFINE_MUTEX(hold_lock);
 
-static noinline int klp_test_show(struct seq_file *m, void *v)
+static noinline __noclone int klp_test_show(struct seq_file *m, void *v)
 {
 	seq_puts(m, "original\n");
 	return 0;
 }
 
-static noinline int klp_test_wait(struct klp_test_gate *gate)
+/* A livepatch knows it by this very name, which a clone would not have. */
+static noinline __noclone int klp_test_wait(struct klp_test_gate *gate)
 {
 	return wait_event_interruptible(gate->queue, READ_ONCE(gate->open));
 }

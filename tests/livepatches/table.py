@@ -30,7 +30,7 @@ EVERY_CALLBACK: Final = tuple(Callback)
 class Row:
     """A livepatch made from livepatch.c.in.  `about` becomes its description.
 
-    `pre_patch_result` is what its pre_patch callback returns; one `for_other_kernel` gets a vermagic that no kernel has.
+    `pre_patch_result` is what its pre_patch callback returns; what is `for_other_kernel` no kernel takes.
     """
 
     name: str
@@ -52,7 +52,7 @@ ROWS: Final = (
     Row("klp_cmdline_v1", "state 0x1001, version 1", _states((0x1001, 1)), version="1"),
     Row("klp_cmdline_v2", "state 0x1001, version 2", _states((0x1001, 2)), version="2"),
     Row("klp_cmdline_v3", "state 0x1001, version 3", _states((0x1001, 3)), version="3"),
-    Row("klp_cmdline_v4", "several states", _states((0x1001, 3), (0x1002, 1), (0x1003, 7)), version="4"),
+    Row("klp_cmdline_v4", "several states", _states((0x1001, 3), (0x1002, 1), (0x1004, 7)), version="4"),
     # Cumulative ones beside that family: they drop state 0x1001.
     Row("klp_other", "cumulative, of another family", _states((0x1002, 1))),
     Row("klp_stateless", "cumulative, without states"),
@@ -66,19 +66,19 @@ ROWS: Final = (
     Row(
         "klp_callbacks",
         "every callback, on two objects",
-        _states((0x1004, 1)),
+        _states((0x1005, 1)),
         (Object(VMLINUX, CMDLINE.functions, EVERY_CALLBACK), Object(TARGET, SHOWN.functions, EVERY_CALLBACK)),
     ),
     Row(
         "klp_callbacks_some",
         "two callbacks",
-        _states((0x1004, 2)),
+        _states((0x1005, 2)),
         (Object(VMLINUX, CMDLINE.functions, (Callback.PRE_PATCH, Callback.POST_UNPATCH)),),
     ),
     Row(
         "klp_fails",
         "a pre_patch callback that fails",
-        _states((0x1005, 1)),
+        _states((0x1006, 1)),
         (Object(VMLINUX, CMDLINE.functions, EVERY_CALLBACK),),
         pre_patch_result="-ENODEV",
     ),

@@ -2,7 +2,6 @@
 from collections.abc import Sequence
 
 from gi.repository import Gio
-
 from pydbus import Bus
 
 class ObjectRegistration:

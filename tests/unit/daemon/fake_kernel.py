@@ -51,7 +51,8 @@ class FakeKernel:
                 self._left -= 1
         return self.now
 
-    def load(self, data: bytes, name: str) -> None:
+    def load(self, data: bytes, name: str, generation: int) -> None:
+        assert generation == self.now.generation
         self.calls.append(f"load {name}")
         wanted = self.files[data.decode()]
         moving = replace(Installed.expected(wanted), transition=True)
