@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The guard: no livepatch's code runs unless its very bytes were approved.
+ *
+ * load_file and load_buffer see the kernel's own copy of a module before load_module() does.  What is certainly no
+ * livepatch passes; anything else needs an approval of its SHA-256, good once, for a time, and for one generation of the
+ * stack of livepatches.  transition_started and transition_ended count the generations.
+ *
+ * Programs of type lsm, since those of type fmod_ret are skipped where one is preempted by itself; for the same reason
+ * nothing is kept in per-CPU maps.  The hooks may not sleep: what they wait for is bounded by the largest module that
+ * is digested.
+ */
+#include "recognise.h"
+
+#define LARGEST_DIGESTED (64ULL << 20)
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct guard_config);
+} config SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct guard_counters);
+} counters SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct sha256_digest);
+	__type(value, struct guard_approval);
+} approvals SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 256 << 10);
+} events SEC(".maps");
+
+struct livepatch {
+	char name[MODULE_NAME_LEN];
+};
+
+/* The livepatch whose transition runs.  Both programs that use it run with klp_mutex held. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct livepatch);
+} moving SEC(".maps");
+
+extern const void klp_transition_patch __ksym __weak;
+
+static __always_inline struct guard_counters *count(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&counters, &zero);
+}
+
+static __always_inline __u32 mode(void)
+{
+	__u32 zero = 0;
+	struct guard_config *c = bpf_map_lookup_elem(&config, &zero);
+
+	return c ? c->mode : MODE_ENFORCE;
+}
+
+/* An event about the current task with everything else zero, or NULL where the ring is full. */
+static __always_inline struct guard_event *new_event(__u8 kind)
+{
+	struct guard_event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	struct guard_counters *c = count();
+	__u64 ids = bpf_get_current_pid_tgid();
+
+	if (!e) {
+		if (c)
+			__sync_fetch_and_add(&c->lost, 1);
+		return e;
+	}
+	__builtin_memset(e, 0, sizeof(*e));
+	e->time_ns = bpf_ktime_get_ns();
+	e->generation = c ? c->generation : 0;
+	e->pid = ids;
+	e->tgid = ids >> 32;
+	e->uid = bpf_get_current_uid_gid();
+	e->kind = kind;
+	bpf_get_current_comm(e->comm, sizeof(e->comm));
+	return e;
+}
+
+/* Looks for an approval of the digest, and uses it up. */
+static __noinline int ask_approvals(struct sha256_digest *digest)
+{
+	struct guard_approval *approval = bpf_map_lookup_elem(&approvals, digest);
+	struct guard_counters *c = count();
+
+	if (!approval || !c)
+		return VERDICT_UNAPPROVED;
+	if (approval->expires_ns <= bpf_ktime_get_ns())
+		return VERDICT_EXPIRED;
+	if (approval->generation && approval->generation != c->generation)
+		return VERDICT_STALE;
+	/* Of several tasks that found it, the one that deletes it has it. */
+	return bpf_map_delete_elem(&approvals, digest) ? VERDICT_UNAPPROVED : VERDICT_ALLOWED;
+}
+
+static __always_inline int gate(__u64 buf, __u64 size, __u8 way)
+{
+	struct sha256_digest digest = {};
+	struct recognised seen = {};
+	__u32 in_mode = mode();
+	struct guard_counters *c = count();
+	int input = recognise(buf, size, 0, &seen);
+	int verdict = VERDICT_UNAPPROVED, answer = -EPERM;
+	struct guard_event *e;
+
+	if (input == INPUT_PLAIN) {
+		if (c)
+			__sync_fetch_and_add(&c->plain, 1);
+		return 0;
+	}
+	if (seen.not_elf && way == WAY_FILE &&
+	    !bpf_core_enum_value_exists(enum kernel_read_file_id, READING_MODULE_COMPRESSED)) {
+		input = INPUT_COMPRESSED;
+		verdict = VERDICT_COMPRESSED;
+		answer = -ENOSYS;
+	} else if (size > LARGEST_DIGESTED) {
+		verdict = VERDICT_TOO_BIG;
+	} else if (sha256(buf, size, 0, &digest)) {
+		verdict = VERDICT_UNREADABLE;
+	} else if (in_mode != MODE_OFF) {
+		verdict = ask_approvals(&digest);
+	}
+	if (in_mode == MODE_OFF)
+		verdict = VERDICT_OFF;
+	if (verdict == VERDICT_ALLOWED || in_mode == MODE_OBSERVE || in_mode == MODE_OFF)
+		answer = 0;
+
+	if (c)
+		__sync_fetch_and_add(answer ? &c->refused : &c->allowed, 1);
+	e = new_event(EVENT_LOAD);
+	if (e) {
+		e->size = size;
+		e->way = way;
+		e->input = input;
+		e->verdict = verdict;
+		e->refused = answer != 0;
+		e->digest = digest;
+		if (seen.name)
+			bpf_probe_read_kernel_str(e->module, sizeof(e->module), (void *)seen.name);
+		bpf_ringbuf_submit(e, 0);
+	}
+	return answer;
+}
+
+/* finit_module(2), on whatever file. */
+SEC("lsm/kernel_post_read_file")
+int BPF_PROG(load_file, void *file, char *buf, __s64 size, int id)
+{
+	if (id != bpf_core_enum_value(enum kernel_read_file_id, READING_MODULE))
+		return 0;
+	return gate((__u64)buf, size, WAY_FILE);
+}
+
+/* init_module(2). */
+SEC("lsm/kernel_post_load_data")
+int BPF_PROG(load_buffer, char *buf, __s64 size, int id)
+{
+	if (id != bpf_core_enum_value(enum kernel_load_data_id, LOADING_MODULE))
+		return 0;
+	return gate((__u64)buf, size, WAY_BUFFER);
+}
+
+static __always_inline int tell_transition(__u8 kind, struct livepatch *livepatch)
+{
+	struct guard_counters *c = count();
+	struct guard_event *e;
+
+	/* First of all, so that nobody who has seen the event sees the generation before it. */
+	if (c)
+		__sync_fetch_and_add(&c->generation, 1);
+	e = new_event(kind);
+	if (e) {
+		__builtin_memcpy(e->module, livepatch->name, sizeof(e->module));
+		bpf_ringbuf_submit(e, 0);
+	}
+	return 0;
+}
+
+static __always_inline struct klp_patch *transition_patch(void)
+{
+	struct klp_patch *patch = 0;
+
+	if (&klp_transition_patch)
+		bpf_probe_read_kernel(&patch, sizeof(patch), &klp_transition_patch);
+	return patch;
+}
+
+/* Called with klp_mutex held when a transition starts, and when it is reversed. */
+SEC("fentry/klp_start_transition")
+int BPF_PROG(transition_started)
+{
+	struct klp_patch *patch = transition_patch();
+	__u32 zero = 0;
+	struct livepatch *livepatch = bpf_map_lookup_elem(&moving, &zero);
+	struct module *module;
+
+	if (!livepatch)
+		return 0;
+	module = BPF_CORE_READ(patch, mod);
+	bpf_core_read_str(livepatch->name, sizeof(livepatch->name), &module->name);
+	return tell_transition(EVENT_TRANSITION_START, livepatch);
+}
+
+/* Called with klp_mutex held, again and again while a transition runs; at its end there is no transition patch. */
+SEC("fexit/klp_try_complete_transition")
+int BPF_PROG(transition_ended)
+{
+	__u32 zero = 0;
+	struct livepatch *livepatch = bpf_map_lookup_elem(&moving, &zero);
+
+	if (!livepatch || transition_patch())
+		return 0;
+	return tell_transition(EVENT_TRANSITION_END, livepatch);
+}
+
+char LICENSE[] SEC("license") = "GPL";

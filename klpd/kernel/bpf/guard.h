@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the guard's programs and user space (klpd/kernel/guard_abi.py) tell each other.  Any change is a new GUARD_ABI. */
+#pragma once
+
+#include "kernel.h"
+#include "sha256.h"
+
+#define GUARD_ABI 1
+
+/* ENFORCE is 0: a guard that nobody has told anything is closed.  So is one told a mode that it does not know. */
+enum guard_mode {
+	MODE_ENFORCE = 0,
+	MODE_OBSERVE = 1, /* decide, report, let pass */
+	MODE_OFF = 2, /* report, let pass; use no approval up */
+};
+
+enum guard_event_kind {
+	EVENT_LOAD = 1,
+	EVENT_TRANSITION_START = 2, /* of a reversal, too */
+	EVENT_TRANSITION_END = 3,
+};
+
+/* By which system call a module came: finit_module(2) or init_module(2). */
+enum guard_way {
+	WAY_FILE = 1,
+	WAY_BUFFER = 2,
+};
+
+/* What the bytes of a module are.  Of plain ones there is no event. */
+enum guard_input {
+	INPUT_PLAIN = 0,
+	INPUT_LIVEPATCH = 1,
+	INPUT_UNPARSED = 2, /* not understood whole, so it may be a livepatch */
+	INPUT_COMPRESSED = 3, /* no ELF file, and this kernel may decompress it where nobody sees it */
+};
+
+enum guard_verdict {
+	VERDICT_ALLOWED = 1,
+	VERDICT_UNAPPROVED = 2,
+	VERDICT_EXPIRED = 3,
+	VERDICT_STALE = 4, /* approved for another generation of the stack */
+	VERDICT_TOO_BIG = 5,
+	VERDICT_UNREADABLE = 6, /* the kernel's copy could not be read: no digest */
+	VERDICT_COMPRESSED = 7, /* answered with ENOSYS: kmod decompresses it and comes back */
+	VERDICT_OFF = 8,
+};
+
+struct guard_config {
+	__u32 abi;
+	__u32 mode;
+	__u8 object[SHA256_SIZE]; /* digest of the object file that the programs come from */
+};
+
+struct guard_approval {
+	__u64 expires_ns; /* CLOCK_MONOTONIC */
+	__u64 generation; /* 0: any */
+};
+
+struct guard_counters {
+	__u64 generation; /* of the stack: one more at each start and end of a transition */
+	__u64 plain; /* modules that were let pass as no livepatches */
+	__u64 allowed;
+	__u64 refused;
+	__u64 lost; /* events that found no room in the ring */
+};
+
+struct guard_event {
+	__u64 time_ns; /* CLOCK_MONOTONIC */
+	__u64 generation;
+	__u64 size;
+	__u32 pid; /* of the thread */
+	__u32 tgid;
+	__u32 uid;
+	__u8 kind;
+	__u8 way;
+	__u8 input;
+	__u8 verdict;
+	__u8 refused; /* the caller got an error; a mode may let pass what the verdict would not */
+	__u8 reserved[3];
+	char comm[TASK_COMM_LEN];
+	char module[MODULE_NAME_LEN]; /* as .modinfo says, or klp_patch when its transition started */
+	struct sha256_digest digest;
+	__u32 padding;
+};
+
+_Static_assert(sizeof(struct guard_config) == 40, "as guard_abi.py has it");
+_Static_assert(sizeof(struct guard_event) == 152, "as guard_abi.py has it");

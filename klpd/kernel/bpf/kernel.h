@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the programs need to know of the kernel, instead of a dump of all its types: each struct has only the members
+ * that are read, and CO-RE puts in their offsets in the kernel that the object is loaded into.
+ */
+#pragma once
+
+typedef unsigned char __u8;
+typedef unsigned short __u16;
+typedef unsigned int __u32;
+typedef unsigned long long __u64;
+typedef signed int __s32;
+typedef signed long long __s64;
+typedef __u16 __be16;
+typedef __u32 __be32;
+typedef __u32 __wsum;
+
+/* include/uapi/linux/bpf.h */
+enum bpf_map_type {
+	BPF_MAP_TYPE_HASH = 1,
+	BPF_MAP_TYPE_ARRAY = 2,
+	BPF_MAP_TYPE_RINGBUF = 27,
+};
+
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_tracing.h>
+
+/* include/uapi/asm-generic/errno-base.h, errno.h */
+#define EPERM 1
+#define ENOSYS 38
+
+/* include/linux/module.h: MODULE_NAME_LEN is 64 - sizeof(unsigned long) */
+#define MODULE_NAME_LEN 56
+/* include/linux/sched.h */
+#define TASK_COMM_LEN 16
+/* include/linux/livepatch.h; KLP_UNDEFINED before Linux 6.10 */
+#define KLP_TRANSITION_IDLE (-1)
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct list_head {
+	struct list_head *next;
+};
+
+struct module {
+	char name[MODULE_NAME_LEN];
+};
+
+struct klp_state {
+	unsigned long id;
+	unsigned int version;
+};
+
+struct klp_patch {
+	struct module *mod;
+	struct klp_state *states;
+	_Bool replace;
+	struct list_head list;
+	_Bool enabled;
+	_Bool forced;
+};
+
+struct task_struct {
+	int pid;
+	int tgid;
+	int patch_state;
+	char comm[TASK_COMM_LEN];
+};
+
+struct seq_file;
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
+};
+
+struct bpf_iter__task {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+};
+
+#pragma clang attribute pop
+
+/*
+ * Only the names of the enumerators count: CO-RE puts in the running kernel's values.  READING_MODULE_COMPRESSED is
+ * younger than Linux 6.12.  A kernel that has it calls the hook a second time, as READING_MODULE, with the bytes that it
+ * has decompressed; a kernel that has not never shows them to anybody.
+ */
+enum kernel_read_file_id {
+	READING_MODULE,
+	READING_MODULE_COMPRESSED,
+};
+
+enum kernel_load_data_id {
+	LOADING_MODULE,
+};

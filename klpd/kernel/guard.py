@@ -1,0 +1,332 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The guard (bpf/guard.bpf.c) as user space has it: closing the gate for livepatches, and letting single ones through.
+
+The guard lives in the kernel, by pins in a directory of bpffs, and does not care whether klpd runs.  A Guard is a hold
+on its maps: whoever has none may take one from the pins, at any time, and removing the pins opens the gate.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import logging
+import os
+import secrets
+import shutil
+import threading
+import time
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from errno import E2BIG, ENOENT
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from klpd.errors import GuardError, KernelError
+from klpd.kernel import bpf, guard_checks, guard_selftest
+from klpd.kernel.bpf.handles import BpfObject, Link, Map, Ring, kernel_functions
+from klpd.kernel.guard_abi import (
+    GuardApproval,
+    GuardConfig,
+    GuardCounters,
+    GuardEvent,
+    GuardMode,
+    TransitionEvent,
+    parse_event,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+log = logging.getLogger(__name__)
+
+__all__ = ["Guard", "GuardCounters", "GuardEvent", "GuardMode", "GuardState", "GuardStatus", "Hook", "TransitionEvent"]
+
+DIRECTORY: Final = Path(guard_checks.BPFFS) / "klpd"
+_CURRENT: Final = "guard"
+_MAPS: Final = ("config", "counters", "approvals", "events")
+_KEY: Final = (0).to_bytes(4, "little")
+_NANOSECONDS: Final = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """Where a program of the guard attaches: a function of the kernel, and what is left open without it."""
+
+    program: str
+    function: str
+    leaves_open: str
+
+
+HOOKS: Final = (
+    Hook("load_file", "bpf_lsm_kernel_post_read_file", "livepatches loaded with finit_module are not refused"),
+    Hook("load_buffer", "bpf_lsm_kernel_post_load_data", "livepatches loaded with init_module are not refused"),
+    Hook("transition_started", "klp_start_transition", "approvals outlive the start of another transition"),
+    Hook("transition_ended", "klp_try_complete_transition", "approvals outlive the end of another transition"),
+)
+LOAD_HOOKS: Final = HOOKS[:2]
+
+
+class GuardState(StrEnum):
+    """CLOSED: unapproved livepatches are refused.  OBSERVING: reported only.  OPEN: neither, or not pinned any more.
+
+    INEFFECTIVE: loaded, but its self-test failed.
+    """
+
+    CLOSED = "closed"
+    OBSERVING = "observing"
+    OPEN = "open"
+    INEFFECTIVE = "ineffective"
+
+
+@dataclass(frozen=True, slots=True)
+class GuardStatus:
+    """How the guard is.  `reason` is empty where it does all that it is for.
+
+    `recursion_misses` counts how often the kernel skipped one of its programs: anything but 0 is an alarm.
+    """
+
+    state: GuardState
+    reason: str
+    attached: tuple[Hook, ...]
+    missing: tuple[Hook, ...]
+    recursion_misses: int
+    counters: GuardCounters
+
+
+class Guard:
+    """A hold on the guard that is pinned in `directory`.  Its methods may be called from any thread."""
+
+    def __init__(self, directory: Path = DIRECTORY) -> None:
+        """Take hold of the guard that is there.  Raises KernelError: ENOENT where there is none; GuardError for one of
+        another klpd.
+        """
+        self._directory = directory
+        self._complaints: tuple[str, ...] = ()
+        self._lock = threading.Lock()
+        self._kept: list[GuardEvent | TransitionEvent] = []
+        with ExitStack() as opened:
+            self._maps = {name: opened.enter_context(Map.pinned(directory / _CURRENT / name)) for name in _MAPS}
+            self._config = _read_config(self._maps["config"])
+            self._ring = Ring(self._maps["events"])
+            opened.pop_all()
+
+    @classmethod
+    def close_gate(cls, mode: GuardMode = GuardMode.ENFORCE, directory: Path = DIRECTORY) -> Guard:
+        """Have a guard of this version, in this mode: the one that is pinned, or else a new one.
+
+        A guard of another version is removed when the new one is attached, so the gate is at no moment open.  Ends with
+        the self-test, whose outcome `status` tells.  Raises GuardError where this kernel cannot have a guard, or
+        KernelError.
+        """
+        obstacles = guard_checks.obstacles()
+        if obstacles:
+            raise GuardError(f"no livepatch guard: {'; '.join(obstacles)}")
+        path = bpf.object_path("guard")
+        try:
+            digest = hashlib.sha256(path.read_bytes()).digest()
+        except OSError as error:
+            raise GuardError(f"no livepatch guard: {path} cannot be read ({error.strerror}); see `make bpf`") from error
+        with _locked(directory):
+            guard = _adopted(digest, mode, directory)
+            if guard is None:
+                _install(path, GuardConfig(mode, digest), directory)
+                guard = cls(directory)
+        guard.test()
+        return guard
+
+    def set_mode(self, mode: GuardMode) -> None:
+        """Raises KernelError."""
+        self._config = GuardConfig(mode, self._config.object_digest)
+        self._maps["config"].put(_KEY, self._config.pack())
+
+    @property
+    def mode(self) -> GuardMode:
+        return self._config.mode
+
+    def approve(self, digest: bytes, *, seconds: float, generation: int | None = None) -> None:
+        """Let the livepatch with these bytes' SHA-256 be loaded: once, within so many seconds.
+
+        With a generation (see `generation`) only as long as it is the stack's: until a transition starts or ends.
+        Raises KernelError: E2BIG where there are too many approvals already.
+        """
+        approval = GuardApproval(time.monotonic_ns() + int(seconds * _NANOSECONDS), generation or 0).pack()
+        try:
+            self._maps["approvals"].put(digest, approval)
+        except KernelError as error:
+            if error.errno != E2BIG:
+                raise
+            self._forget_expired()
+            self._maps["approvals"].put(digest, approval)
+
+    def withdraw(self, digest: bytes) -> bool:
+        """Take an approval back.  False if there is none: it was never given, or is used up.  Raises KernelError."""
+        return self._maps["approvals"].delete(digest)
+
+    def generation(self) -> int:
+        """The stack's generation, never 0.  To be read before the stack that an approval is judged against."""
+        return self.counters().generation
+
+    def counters(self) -> GuardCounters:
+        """Raises KernelError."""
+        value = self._maps["counters"].get(_KEY)
+        return GuardCounters() if value is None else GuardCounters.unpack(value)
+
+    def fileno(self) -> int:
+        """Readable when there are events."""
+        return self._ring.fileno()
+
+    def read_events(self) -> list[GuardEvent | TransitionEvent]:
+        """The events since the last call, without waiting.  The self-test's own are not among them."""
+        with self._lock:
+            events, self._kept = [*self._kept, *self._take_events()], []
+        return events
+
+    def test(self) -> tuple[str, ...]:
+        """Try to load an impossible livepatch by each way; what is wrong with how the guard took it."""
+        with self._lock:
+            self._kept += self._take_events()
+            trial = guard_selftest.try_to_load()
+            events = self._take_events()
+            own = [each for each in events if isinstance(each, GuardEvent) and each.digest == trial.digest]
+            self._kept += [each for each in events if each not in own]
+        self._complaints = tuple(trial.complaints(own, self.mode))
+        return self._complaints
+
+    def status(self) -> GuardStatus:
+        """How the guard is now, with the outcome of the last self-test.  Raises KernelError."""
+        attached, misses = [], 0
+        for hook in HOOKS:
+            try:
+                with Link.pinned(self._directory / _CURRENT / hook.program) as link, link.program() as program:
+                    misses += program.statistics().recursion_misses
+                attached.append(hook)
+            except KernelError as error:
+                if error.errno != ENOENT:
+                    raise
+        missing = tuple(hook for hook in HOOKS if hook not in attached)
+        state = _state(self.mode, missing, self._complaints)
+        reasons = [hook.leaves_open for hook in missing] + list(self._complaints)
+        if state is GuardState.OPEN and missing:
+            reasons = [f"its pins in {self._directory} were removed"]
+        if misses:
+            reasons.append(f"the kernel has skipped it {misses} times: livepatches may have passed unseen")
+        return GuardStatus(state, "; ".join(reasons), tuple(attached), missing, misses, self.counters())
+
+    def remove(self) -> None:
+        """Open the gate: the guard is gone when this returns.  Raises KernelError."""
+        with _locked(self._directory):
+            for each in self._directory.iterdir():
+                shutil.rmtree(each)
+
+    def _take_events(self) -> list[GuardEvent | TransitionEvent]:
+        return [parse_event(each) for each in self._ring.take()]
+
+    def _forget_expired(self) -> None:
+        approvals, now = self._maps["approvals"], time.monotonic_ns()
+        for digest in list(approvals.keys()):
+            value = approvals.get(digest)
+            if value is not None and GuardApproval.unpack(value).expires_ns <= now:
+                approvals.delete(digest)
+
+    def release(self) -> None:
+        """Let go of the guard, which stays as it is."""
+        self._ring.close()
+        for each in self._maps.values():
+            each.close()
+
+
+def _state(mode: GuardMode, missing: tuple[Hook, ...], complaints: tuple[str, ...]) -> GuardState:
+    if all(hook in missing for hook in LOAD_HOOKS) or mode is GuardMode.OFF:
+        return GuardState.OPEN
+    if complaints or any(hook in missing for hook in LOAD_HOOKS):
+        return GuardState.INEFFECTIVE
+    return GuardState.CLOSED if mode is GuardMode.ENFORCE else GuardState.OBSERVING
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Make the directory, and keep others from changing what is pinned there."""
+    try:
+        directory.mkdir(mode=0o700, exist_ok=True)
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise KernelError.of(f"cannot change what is pinned in {directory}", error) from error
+
+
+def _read_config(config: Map) -> GuardConfig:
+    try:
+        return GuardConfig.unpack(config.get(_KEY) or b"")
+    except ValueError as error:
+        raise GuardError(f"the pinned guard is of another version of klpd ({error})") from error
+
+
+def _adopted(digest: bytes, mode: GuardMode, directory: Path) -> Guard | None:
+    """The pinned guard in this mode, if it is whole and has its programs from the same object."""
+    pins = (*_MAPS, *(hook.program for hook in _available_hooks()))
+    if not all((directory / _CURRENT / name).exists() for name in pins):
+        return None
+    try:
+        guard = Guard(directory)
+    except GuardError:
+        return None
+    if guard._config.object_digest != digest:
+        guard.release()
+        return None
+    guard.set_mode(mode)
+    return guard
+
+
+def _available_hooks() -> tuple[Hook, ...]:
+    there = kernel_functions(frozenset(hook.function for hook in HOOKS))
+    return tuple(hook for hook in HOOKS if hook.function in there)
+
+
+def _install(path: Path, config: GuardConfig, directory: Path) -> None:
+    """Attach a new guard beside what is there, put its pins in place of the old ones', and only then remove those.
+
+    Pins have no dots in their names (kernel/bpf/inode.c, bpf_lookup).
+    """
+    token = secrets.token_hex(8)
+    coming, going = directory / f"coming-{token}", directory / f"going-{token}"
+    coming.mkdir(mode=0o700)
+    try:
+        with BpfObject(path) as programs:
+            _pin_guard(programs, config, coming)
+    except KernelError:
+        shutil.rmtree(coming)
+        raise
+    current = directory / _CURRENT
+    if current.exists():
+        current.rename(going)
+    coming.rename(current)
+    for each in directory.iterdir():
+        if each != current:
+            shutil.rmtree(each)
+
+
+def _pin_guard(programs: BpfObject, config: GuardConfig, directory: Path) -> None:
+    available = _available_hooks()
+    for hook in HOOKS:
+        if hook not in available:
+            programs.leave_out(hook.program)
+    programs.load()
+    values = {"config": config.pack(), "counters": GuardCounters(generation=1).pack()}
+    for name in _MAPS:
+        with programs.map(name) as each:
+            if name in values:
+                each.put(_KEY, values[name])
+            each.pin(directory / name)
+    for hook in available:
+        try:
+            link = programs.attach(hook.program)
+        except KernelError as error:
+            log.warning("the guard does without %s: %s", hook.function, error)
+            continue
+        with link:
+            link.pin(directory / hook.program)

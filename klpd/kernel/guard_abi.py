@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the guard's programs and user space tell each other: the bytes of bpf/guard.h as values."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import Final, Self
+
+from klpd.kernel.names import readable
+
+GUARD_ABI: Final = 1
+"""GUARD_ABI in bpf/guard.h, to be raised with every change of it."""
+
+DIGEST_SIZE: Final = 32
+
+_CONFIG: Final = struct.Struct("=II32s")
+_APPROVAL: Final = struct.Struct("=QQ")
+_COUNTERS: Final = struct.Struct("=QQQQQ")
+_EVENT: Final = struct.Struct("=QQQIIIBBBBB3x16s56s32s4x")
+
+
+class GuardMode(StrEnum):
+    """ENFORCE: refuse what is not approved.  OBSERVE: decide and report only.  OFF: report only."""
+
+    ENFORCE = "enforce"
+    OBSERVE = "observe"
+    OFF = "off"
+
+
+class Way(StrEnum):
+    """By which system call a module came."""
+
+    FILE = "finit_module"
+    BUFFER = "init_module"
+
+
+class Lock(StrEnum):
+    """Which part of the guard has decided.  LOAD: on the bytes of a module."""
+
+    LOAD = "load"
+
+
+class Input(StrEnum):
+    """What the bytes of a module are.  UNPARSED: not understood whole, so they may be a livepatch."""
+
+    LIVEPATCH = "livepatch"
+    UNPARSED = "unparsed"
+    COMPRESSED = "compressed"
+
+
+class GuardVerdict(StrEnum):
+    """What the guard made of it.
+
+    STALE: approved for another generation of the stack.  COMPRESSED: answered with ENOSYS, so that the loader
+    decompresses it itself and comes back.
+    """
+
+    ALLOWED = "allowed"
+    UNAPPROVED = "unapproved"
+    EXPIRED = "expired"
+    STALE = "stale"
+    TOO_BIG = "too-big"
+    UNREADABLE = "unreadable"
+    COMPRESSED = "compressed"
+    OFF = "off"
+
+
+class _Kind(IntEnum):
+    """enum guard_event_kind"""
+
+    LOAD = 1
+    TRANSITION_START = 2
+    TRANSITION_END = 3
+
+
+# The numbers of the enums in bpf/guard.h.
+_MODES: Final = dict(enumerate(GuardMode))
+_WAYS: Final = dict(enumerate(Way, 1))
+_INPUTS: Final = dict(enumerate(Input, 1))
+_VERDICTS: Final = dict(enumerate(GuardVerdict, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class GuardEvent:
+    """A decision of the guard.  `pid` is the process, `tid` the thread that asked.
+
+    `allowed` is what became of it: in the modes that refuse nothing it is true, whatever `verdict` says.  `digest` is
+    SHA-256 in hex, empty where there is none; `module` is the name that the bytes claim, empty where they claim none.
+    """
+
+    time_ns: int
+    generation: int
+    lock: Lock
+    way: Way
+    input: Input
+    verdict: GuardVerdict
+    allowed: bool
+    pid: int
+    tid: int
+    uid: int
+    command: str
+    module: str
+    size: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class TransitionEvent:
+    """A transition has started or been turned round, or it has `ended`.
+
+    `generation` is the stack's from then on; `livepatch` is empty at the end of one that the guard saw no start of.
+    """
+
+    time_ns: int
+    generation: int
+    livepatch: str
+    ended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GuardConfig:
+    """What the guard is told; `object_digest` names the object that its programs come from."""
+
+    mode: GuardMode
+    object_digest: bytes
+    abi: int = GUARD_ABI
+
+    def pack(self) -> bytes:
+        return _CONFIG.pack(self.abi, list(GuardMode).index(self.mode), self.object_digest)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """Raises ValueError for bytes of another ABI."""
+        if len(data) != _CONFIG.size:
+            raise ValueError(f"{len(data)} bytes")
+        abi, mode, digest = _CONFIG.unpack(data)
+        if abi != GUARD_ABI or mode not in _MODES:
+            raise ValueError(f"ABI {abi}, mode {mode}")
+        return cls(_MODES[mode], digest, abi)
+
+
+@dataclass(frozen=True, slots=True)
+class GuardApproval:
+    """How long an approval is good (CLOCK_MONOTONIC), and for which generation; 0 is any."""
+
+    expires_ns: int
+    generation: int
+
+    def pack(self) -> bytes:
+        return _APPROVAL.pack(self.expires_ns, self.generation)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        return cls(*_APPROVAL.unpack(data))
+
+
+@dataclass(frozen=True, slots=True)
+class GuardCounters:
+    """What the guard has counted since it was loaded.
+
+    `generation` grows by one at each start and end of a transition.  `plain` modules were let pass as no livepatches,
+    without an event; `lost` events found no room in the ring.
+    """
+
+    generation: int = 0
+    plain: int = 0
+    allowed: int = 0
+    refused: int = 0
+    lost: int = 0
+
+    def pack(self) -> bytes:
+        return _COUNTERS.pack(self.generation, self.plain, self.allowed, self.refused, self.lost)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        return cls(*_COUNTERS.unpack(data))
+
+
+def parse_event(data: bytes) -> GuardEvent | TransitionEvent:
+    """A record of the guard's ring.  Raises ValueError for bytes of another ABI."""
+    if len(data) != _EVENT.size:
+        raise ValueError(f"an event of {len(data)} bytes")
+    (time_ns, generation, size, tid, pid, uid, kind, way, seen, verdict, refused, command, module, digest) = (
+        _EVENT.unpack(data)
+    )
+    if kind != _Kind.LOAD:
+        return TransitionEvent(time_ns, generation, readable(module), _Kind(kind) is _Kind.TRANSITION_END)
+    try:
+        door, bytes_are, decided = _WAYS[way], _INPUTS[seen], _VERDICTS[verdict]
+    except KeyError as error:
+        raise ValueError(f"an event with way {way}, input {seen}, verdict {verdict}") from error
+    return GuardEvent(
+        time_ns=time_ns,
+        generation=generation,
+        lock=Lock.LOAD,
+        way=door,
+        input=bytes_are,
+        verdict=decided,
+        allowed=not refused,
+        pid=pid,
+        tid=tid,
+        uid=uid,
+        command=readable(command),
+        module=readable(module),
+        size=size,
+        digest=digest.hex() if any(digest) else "",
+    )
