@@ -71,13 +71,12 @@ def _objects(objects: tuple[Object, ...] | None) -> tuple[str, ...]:
 
 
 def _object(each: Object) -> str:
-    text = f"{each.name}: {', '.join(function_name(function) for function in each.functions) or 'no function'}"
+    text = f"{each.name}: {', '.join(_function(function) for function in each.functions) or 'no function'}"
     return text + (f"; callbacks {', '.join(each.callbacks)}" if each.callbacks else "")
 
 
-def function_name(function: Function) -> str:
-    """A function as sysfs writes it (NAME,SYMPOS), the position left out where the name is the only one."""
-    return function.name if function.sympos == 0 else f"{function.name},{function.sympos}"
+def _function(function: Function) -> str:
+    return function.name if function.sympos == 0 else f"{function.name} (sympos {function.sympos})"
 
 
 def _signature(livepatch: Livepatch) -> str:

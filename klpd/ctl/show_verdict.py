@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from klpd.report import PlanReport
 
 _HEADER: Final = ("id", "name", "installed", "new", "change", "allowed by / refused by")
-_BY: Final = {Decision.ALLOW: "allowed by", Decision.DENY: "refused by", Decision.UNKNOWN: "open:"}
+_BY: Final = {Decision.ALLOW: "allowed by", Decision.DENY: "refused by", Decision.UNKNOWN: "cannot tell:"}
 _TONE: Final = {Decision.ALLOW: Tone.GOOD, Decision.DENY: Tone.BAD, Decision.UNKNOWN: Tone.WARN}
 _WORD: Final = {Decision.ALLOW: "approved", Decision.DENY: "vetoed", Decision.UNKNOWN: "cannot tell"}
 _GOING: Final = frozenset({ChangeKind.DOWNGRADE, ChangeKind.DROP})
@@ -72,7 +72,7 @@ def reasons(verdict: Verdict, page: Page, *, indent: int = 0) -> Iterator[Line]:
 
 def _reason(finding: Finding, page: Page, indent: int) -> Iterator[Line]:
     space = " " * indent
-    word = {Decision.ALLOW: "allowed", Decision.DENY: "refused", Decision.UNKNOWN: "open"}[finding.decision]
+    word = {Decision.ALLOW: "allowed", Decision.DENY: "refused", Decision.UNKNOWN: "cannot tell"}[finding.decision]
     head = line(space, Span(word, _TONE[finding.decision]), ": ")
     yield from page.paragraph(finding.message, head=head, indent=indent + 2)
     yield from page.paragraph(str(finding.rule), head=line(space, "  rule:   "), indent=indent + 10)

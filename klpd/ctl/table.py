@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from klpd.ctl.page import Line, Page
 
 _GAP: Final = "  "
-_NARROWEST: Final = 8
 
 
 def table(
@@ -24,7 +23,7 @@ def table(
     """The lines of a table, with its header.  A cell is a string, or a span for its tone."""
     cells = [[Span(each, Tone.FAINT) for each in header], *(line(*row) for row in rows)]
     cells = [[Span(escape(each.text), each.tone) for each in row] for row in cells]
-    widths = _widths([[width(each.text) for each in row] for row in cells], page.width, indent)
+    widths = _widths(cells, page.width, indent)
     for row in cells:
         wrapped = [wrap(each.text, columns) for each, columns in zip(row, widths, strict=True)]
         for pieces in zip_longest(*wrapped, fillvalue=""):
@@ -35,10 +34,15 @@ def table(
             yield line(" " * indent, *spans)
 
 
-def _widths(cells: Sequence[Sequence[int]], page_width: int | None, indent: int) -> list[int]:
-    widths = [max(column) for column in zip(*cells, strict=True)]
-    if page_width is not None:
-        room = page_width - indent - len(_GAP) * (len(widths) - 1)
-        while sum(widths) > room and max(widths) > _NARROWEST:
-            widths[widths.index(max(widths))] -= 1
+def _widths(cells: Sequence[Sequence[Span]], page_width: int | None, indent: int) -> list[int]:
+    """The columns' widths: what they hold in one line; on a narrow page, down to their longest words."""
+    columns = list(zip(*cells, strict=True))
+    widths = [max(width(each.text) for each in column) for column in columns]
+    if page_width is None:
+        return widths
+    least = [max(width(word) for each in column for word in each.text.split() or ("",)) for column in columns]
+    room = page_width - indent - len(_GAP) * (len(widths) - 1)
+    while sum(widths) > room and widths != least:
+        spare = [have - need for have, need in zip(widths, least, strict=True)]
+        widths[spare.index(max(spare))] -= 1
     return widths

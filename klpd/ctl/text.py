@@ -3,11 +3,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 
 def escape(text: str) -> str:
     """`text` with everything that does not print written out as \\n, \\x1b, \\u202e and the like.
@@ -35,11 +30,14 @@ def _columns(character: str) -> int:
 
 
 def wrap(text: str, columns: int | None) -> list[str]:
-    """`text` in lines of at most `columns`, broken at spaces where possible; at least one line, None: just one."""
+    """`text` in lines of at most `columns` (None: one line), broken at spaces only; at least one line.
+
+    A longer word stays whole: a path or digest in two pieces cannot be copied.
+    """
     if columns is None or width(text) <= columns:
         return [text]
     lines = [""]
-    for word in (piece for each in text.split() for piece in _pieces(each, columns)):
+    for word in text.split():
         if not lines[-1]:
             lines[-1] = word
         elif width(lines[-1]) + 1 + width(word) <= columns:
@@ -47,16 +45,6 @@ def wrap(text: str, columns: int | None) -> list[str]:
         else:
             lines.append(word)
     return lines
-
-
-def _pieces(word: str, columns: int) -> Iterator[str]:
-    piece = ""
-    for character in word:
-        if piece and width(piece) + width(character) > columns:
-            yield piece
-            piece = ""
-        piece += character
-    yield piece
 
 
 def cut(text: str, columns: int) -> str:

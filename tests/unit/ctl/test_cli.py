@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Command lines and what they mean."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from klpd import __version__
+from klpd.ctl import requests
+from klpd.ctl.cli import parse
+from klpd.ctl.requests import Apply, CommandLine, Disable, Perform, Plan, Revert
+from klpd.ctl.since import since
+
+
+@pytest.mark.parametrize(
+    ("words", "request_"),
+    [
+        ("status", requests.Status()),
+        ("inspect lp.ko", requests.Inspect("lp.ko")),
+        ("check lp.ko", requests.Check("lp.ko")),
+        ("plan apply lp.ko", Plan(Apply("lp.ko"))),
+        ("plan disable klp_v1", Plan(Disable("klp_v1"))),
+        ("plan revert", Plan(Revert(""))),
+        ("plan revert --to original", Plan(Revert("original"))),
+        ("apply lp.ko", Perform(Apply("lp.ko"), confirmed=True)),
+        ("disable klp_v1", Perform(Disable("klp_v1"), confirmed=True)),
+        ("revert", Perform(Revert(""), confirmed=False)),
+        ("revert --to klp_v1 -y", Perform(Revert("klp_v1"), confirmed=True)),
+        ("log", requests.Log(50, None, follow=False)),
+        ("log -n 3 -f", requests.Log(3, None, follow=True)),
+        ("log --since 2026-03-01T00:00:00+00:00", requests.Log(None, 1772323200.0, follow=False)),
+        ("policy check", requests.PolicyCheck(())),
+        ("policy check a.toml b.toml", requests.PolicyCheck(("a.toml", "b.toml"))),
+        ("policy cat", requests.PolicyCat()),
+        ("reload", requests.Reload()),
+    ],
+)
+def test_commands(words: str, request_: requests.Request) -> None:
+    assert parse(words.split()) == CommandLine(request_, json=False, debug=False)
+
+
+@pytest.mark.parametrize("words", ["--json status", "status --json", "--debug --json status"])
+def test_general_options_stand_before_or_after_the_command(words: str) -> None:
+    assert parse(words.split()).json
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ("", "COMMAND"),
+        ("frobnicate", "invalid choice: 'frobnicate'"),
+        ("apply", "FILE"),
+        ("plan", "COMMAND"),
+        ("log -n -1", "-n"),
+        ("log -n few", "'few' is no number of entries"),
+        ("log --since soon", "'soon' is no time"),
+    ],
+)
+def test_what_is_not_understood_ends_with_2_and_says_what(
+    words: str, complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse(words.split())
+    assert ended.value.code == 2
+    assert complaint in capsys.readouterr().err
+
+
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"klpctl {__version__}\n"
+
+
+NOW = datetime(2026, 3, 2, 15, 30, 20, tzinfo=timezone(timedelta(hours=2)))
+
+
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [
+        ("today", datetime(2026, 3, 1, 22, tzinfo=UTC)),
+        ("yesterday", datetime(2026, 2, 28, 22, tzinfo=UTC)),
+        ("90s", datetime(2026, 3, 2, 13, 28, 50, tzinfo=UTC)),
+        ("10min", datetime(2026, 3, 2, 13, 20, 20, tzinfo=UTC)),
+        ("2h ago", datetime(2026, 3, 2, 11, 30, 20, tzinfo=UTC)),
+        ("3 days ago", datetime(2026, 2, 27, 13, 30, 20, tzinfo=UTC)),
+        ("2026-03-01T14:00:00Z", datetime(2026, 3, 1, 14, tzinfo=UTC)),
+        ("2026-03-01", datetime(2026, 3, 1).astimezone()),
+    ],
+)
+def test_times(text: str, time: datetime) -> None:
+    assert since(text, NOW) == time.timestamp()
+
+
+@pytest.mark.parametrize("text", ["", "soon", "2x", "2026-13-01"])
+def test_no_times(text: str) -> None:
+    with pytest.raises(ValueError, match="is no time; use 2026-03-01"):
+        since(text, NOW)

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A livepatch module as people read it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from klpd.ctl.page import Page
+from klpd.ctl.show_livepatch import show_livepatch
+from klpd.model import Livepatch, Signature
+from tests.unit.ctl.examples import NAMES, livepatch, text_of
+
+
+def test_everything_in_the_file_is_shown() -> None:
+    assert text_of(show_livepatch(livepatch(2), Page(), NAMES)) == (
+        "name:             klp_v2\n"
+        "version:          1.0\n"
+        "description:      shows another command line\n"
+        "license:          GPL\n"
+        "kernel:           6.1.0-13-amd64\n"
+        "vermagic:         6.1.0-13-amd64 SMP preempt mod_unload modversions\n"
+        "atomic replace:   yes\n"
+        "states:           0x1001 version 2 (console_loglevel)\n"
+        "objects:          vmlinux: cmdline_proc_show, local_func (sympos 2); callbacks pre_patch\n"
+        "                  nf_tables: nft_flush\n"
+        "depends:          nf_tables, libcrc32c\n"
+        "signature:        by Example Kernel CA, key 1234, sha256 (claimed, not verified)\n"
+        "build id:         " + "aa" * 20 + "\n"
+        "srcversion:       0123456789ABCDEF\n"
+        "sha256:           " + "2" * 64 + "\n"
+        "size:             4096 bytes"
+    )
+
+
+def test_what_cannot_be_known_is_not_taken_for_absent() -> None:
+    dynamic = Livepatch("kpatch_1", "0" * 64, 10, replace=None, states=None, objects=None)
+    lines = text_of(show_livepatch(dynamic, Page(), NAMES)).splitlines()
+    for label in ("atomic replace:", "states:", "objects:"):
+        assert f"{label:<18}unknown: only its code, running, would tell" in lines
+    assert f"{'signature:':<18}none" in lines
+
+
+def test_a_livepatch_with_no_states_has_none() -> None:
+    assert "states:           none" in text_of(show_livepatch(replace(livepatch(2), states=()), Page(), NAMES))
+
+
+def test_a_signature_without_a_signer_is_still_one() -> None:
+    signed = replace(livepatch(2), signature=Signature(None, None, None))
+    assert "signer not named (claimed, not verified)" in text_of(show_livepatch(signed, Page(), NAMES))
+
+
+def test_a_description_cannot_move_the_cursor() -> None:
+    hostile = replace(livepatch(2), description="fine\x1b[1A\rname: other")
+    assert r"description:      fine\x1b[1A\rname: other" in text_of(show_livepatch(hostile, Page(), NAMES))

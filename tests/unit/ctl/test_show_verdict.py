@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Verdicts and plans as people read them."""
+
+from __future__ import annotations
+
+from klpd.ctl.page import Page
+from klpd.ctl.show_verdict import show_plan, show_verdict
+from klpd.model import Decision
+from klpd.report import PlanReport
+from tests.unit.ctl.examples import APPROVED, NAMES, OPEN, PLAN, REFUSED_PLAN, STICKY, VETOED, text_of
+
+
+def test_an_approval_tells_the_change_of_each_state_and_what_let_the_livepatch_in() -> None:
+    assert text_of(show_verdict(APPROVED, Page(), NAMES)) == (
+        "id      name              installed  new  change   allowed by / refused by\n"
+        "0x1001  console_loglevel  2          3    upgrade  "
+        "allowed by kernel: klp_is_patch_compatible in kernel/livepatch/state.c\n"
+        "\n"
+        "allowed: no rule names klp_v3, and such livepatches are allowed\n"
+        "  rule:   /etc/klpd/policy.d/50-site.toml:2\n"
+        "klp_v3: approved"
+    )
+
+
+def test_a_veto_tells_what_is_wrong_which_rule_says_so_and_what_would_help() -> None:
+    assert text_of(show_verdict(VETOED, Page(), NAMES)) == (
+        "id      name              installed  new  change     allowed by / refused by\n"
+        "0x1001  console_loglevel  2          1    downgrade  "
+        "refused by kernel: klp_is_patch_compatible in kernel/livepatch/state.c\n"
+        "\n"
+        "refused: klp_v1 carries state 0x1001 (console_loglevel) version 1; klp_v2 has installed version 2\n"
+        "  rule:   kernel: klp_is_patch_compatible in kernel/livepatch/state.c\n"
+        "  remedy: load one with version 2 or later; to go back, unpatch first: klpctl revert\n"
+        "klp_v1: vetoed"
+    )
+
+
+def test_a_veto_of_the_site_names_policy_file_and_line() -> None:
+    text = text_of(show_verdict(STICKY, Page(), NAMES))
+    assert "2          -    drop    refused by /etc/klpd/policy.d/50-site.toml:7" in text
+    assert "  rule:   /etc/klpd/policy.d/50-site.toml:7\n" in text
+
+
+def test_a_verdict_that_lacks_facts_tells_which() -> None:
+    text = text_of(show_verdict(OPEN, Page(), NAMES))
+    assert "cannot tell: the states of kpatch_1 are in kernel memory, which could not be read" in text
+    assert text.endswith("klp_v1: cannot tell")
+
+
+def test_a_state_without_a_name_has_a_dash() -> None:
+    assert "0x1001  -     2" in text_of(show_verdict(APPROVED, Page(), {}))
+
+
+def test_rules_fit_on_a_terminal_of_80_columns() -> None:
+    page = Page(width=80)
+    assert all(len(line) <= 80 for line in text_of(show_verdict(VETOED, page, NAMES), page).splitlines())
+
+
+def test_a_plan_lists_its_steps_with_the_changes_they_make() -> None:
+    assert text_of(show_plan(PLAN, Page(), NAMES)) == (
+        "apply klp_v3\n"
+        "  1. load klp_v3: approved\n"
+        "     id      name              installed  new  change   allowed by / refused by\n"
+        "     0x1001  console_loglevel  2          3    upgrade  "
+        "allowed by kernel: klp_is_patch_compatible in kernel/livepatch/state.c\n"
+        "  2. remove klp_v2: approved"
+    )
+
+
+def test_a_plan_that_is_refused_tells_why_and_warns_of_the_gap() -> None:
+    text = text_of(show_plan(REFUSED_PLAN, Page(), NAMES))
+    assert "  1. disable klp_v2: vetoed\n" in text
+    assert "       rule:   /etc/klpd/policy.d/50-site.toml:7\n" in text
+    assert text.splitlines()[-1].startswith("  gap: in between, none of the livepatches")
+
+
+def test_a_plan_without_steps_says_that_there_is_nothing_to_do() -> None:
+    plan = PlanReport("apply klp_v3", Decision.ALLOW, ())
+    assert text_of(show_plan(plan, Page(), NAMES)) == "apply klp_v3\n  nothing to do: it is so already"
