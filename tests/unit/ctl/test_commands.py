@@ -1,0 +1,333 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What each command shows and how it ends, with a klpd and a machine made up."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from klpd.ctl import requests
+from klpd.ctl.commands import INTERRUPTED, Commands
+from klpd.ctl.console import Console
+from klpd.ctl.requests import Apply, Change, Disable, Perform, Plan, Revert
+from klpd.ctl.service import Interrupted, JobEvent
+from klpd.errors import DaemonUnavailableError, ExitStatus, PolicyError, UsageError
+from klpd.model import Decision, Verdict
+from klpd.plain import from_plain, to_plain
+from klpd.report import JobReport, JobState, PlanReport, Status, StepReport, StepState
+from tests.unit.ctl.examples import (
+    ALONE,
+    APPROVED,
+    FILE,
+    NAMES,
+    OPEN,
+    PLAN,
+    POLICY,
+    REFUSED_PLAN,
+    STATUS,
+    STICKY,
+    VETOED,
+    job,
+    livepatch,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from klpd.ctl.names import Names
+    from klpd.judge.rules import Policy
+    from klpd.model import Livepatch, Stack
+
+DONE = job(JobState.DONE, StepState.DONE, StepState.DONE)
+REFUSED = JobReport(
+    7,
+    "disable",
+    "disable klp_v2",
+    JobState.FAILED,
+    (StepReport(STICKY, StepState.PENDING),),
+    error="org.klpd1.Error.Vetoed",
+    message="disable of klp_v2 is refused: ...",
+)
+
+
+@dataclass
+class Klpd:
+    """A klpd that answers as it is told to, and remembers what was begun."""
+
+    verdict: Verdict = APPROVED
+    plan_: PlanReport = PLAN
+    status_: Status = STATUS
+    events: tuple[JobEvent, ...] = (DONE,)
+    begun: list[Change] = field(default_factory=list)
+    canceled: int = 0
+    reloads: int = 0
+
+    def status(self) -> Status:
+        return self.status_
+
+    def check(self, file: str) -> Verdict:
+        assert file == "lp.ko"
+        return self.verdict
+
+    def plan(self, change: Change) -> PlanReport:
+        assert self.begun == [], "plans are shown before anything is begun"
+        return self.plan_
+
+    def start(self, change: Change) -> str:
+        self.begun.append(change)
+        return "/org/klpd1/job/7"
+
+    def follow(self, job: str) -> Iterator[JobEvent]:
+        assert job == "/org/klpd1/job/7"
+        return iter(self.events)
+
+    def cancel(self, job: str) -> None:
+        self.canceled += 1
+
+    def reload(self) -> None:
+        self.reloads += 1
+
+
+class Computer:
+    """A machine with klp_v2 in force, on which klp_v3 lies as lp.ko."""
+
+    def livepatch(self, file: str) -> Livepatch:
+        if file != "lp.ko":
+            raise UsageError(f"cannot open {file}: No such file or directory")
+        return livepatch(3)
+
+    def stack(self) -> Stack:
+        return ALONE
+
+    def policy(self) -> Policy:
+        return POLICY
+
+    def names(self) -> Names:
+        return NAMES
+
+    def check_policy(self, files: tuple[str, ...]) -> Policy:
+        if files == ("broken.toml",):
+            raise PolicyError("no such key", file="broken.toml", line=3, column=1)
+        return replace(POLICY, files=files or POLICY.files)
+
+    def policy_texts(self) -> Iterator[tuple[str, str]]:
+        yield FILE, '[policy]\ndefault = "allow"\n'
+
+
+class Terminal(io.StringIO):
+    """Standard input or output that somebody sits at."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        raise OSError("no descriptor, and so no size")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    status: int
+    out: str
+    err: str
+
+
+def run(request: requests.Request, klpd: Klpd | None, *, json: bool = False, typed: str | None = None) -> Outcome:
+    """Run a request; without a klpd none answers; `typed` is what somebody at a terminal types."""
+    out, err = io.StringIO() if typed is None else Terminal(), io.StringIO()
+    keyboard = io.StringIO() if typed is None else Terminal(typed)
+
+    def connect() -> Klpd:
+        if klpd is None:
+            raise DaemonUnavailableError("klpd is not running")
+        return klpd
+
+    status = Commands(Console(keyboard, out, err, {}), connect, Computer(), json=json).run(request)
+    return Outcome(status, out.getvalue(), err.getvalue())
+
+
+def test_status_shows_states_by_the_sites_names() -> None:
+    outcome = run(requests.Status(), Klpd())
+    assert outcome.status == ExitStatus.OK
+    assert "0x1001:2 (console_loglevel)" in outcome.out
+
+
+def test_status_without_klpd_shows_the_kernels_livepatches_and_fails() -> None:
+    out = io.StringIO()
+
+    def connect() -> Klpd:
+        raise DaemonUnavailableError("klpd is not running")
+
+    commands = Commands(Console(io.StringIO(), out, io.StringIO(), {}), connect, Computer(), json=False)
+    with pytest.raises(DaemonUnavailableError):
+        commands.run(requests.Status())
+    assert "klp_v2" in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("verdict", "status"),
+    [(APPROVED, ExitStatus.OK), (VETOED, ExitStatus.VETOED), (OPEN, ExitStatus.CANNOT_TELL)],
+)
+def test_check_ends_as_its_verdict_does(verdict: Verdict, status: ExitStatus) -> None:
+    assert run(requests.Check("lp.ko"), Klpd(verdict=verdict)).status == status
+
+
+def test_check_without_klpd_judges_by_itself_and_says_so() -> None:
+    outcome = run(requests.Check("lp.ko"), None)
+    assert outcome.status == ExitStatus.OK
+    assert outcome.out.endswith("klp_v3: approved\n")
+    assert outcome.err == "klpctl: judged without klpd, this is what it would say: klpd is not running\n"
+
+
+def test_check_of_no_file_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="cannot open gone"):
+        run(requests.Check("gone"), None)
+
+
+def test_inspect_needs_no_klpd() -> None:
+    outcome = run(requests.Inspect("lp.ko"), None)
+    assert outcome.status == ExitStatus.OK
+    assert "0x1001 version 3 (console_loglevel)" in outcome.out
+
+
+@pytest.mark.parametrize(("plan", "status"), [(PLAN, ExitStatus.OK), (REFUSED_PLAN, ExitStatus.VETOED)])
+def test_a_plan_is_shown_and_nothing_is_begun(plan: PlanReport, status: ExitStatus) -> None:
+    klpd = Klpd(plan_=plan)
+    outcome = run(Plan(Apply("lp.ko")), klpd)
+    assert (outcome.status, klpd.begun) == (status, [])
+    assert outcome.out.startswith(plan.goal)
+
+
+def test_apply_shows_the_steps_as_they_happen_and_the_result() -> None:
+    klpd = Klpd(events=(job(JobState.RUNNING, StepState.RUNNING, StepState.PENDING), DONE))
+    outcome = run(Perform(Apply("lp.ko"), confirmed=True), klpd)
+    assert (outcome.status, klpd.begun) == (ExitStatus.OK, [Apply("lp.ko")])
+    assert outcome.out.splitlines() == [
+        "loading klp_v3 ...",
+        "loading klp_v3: done",
+        "removing the module klp_v2: done",
+        "apply klp_v3: done",
+    ]
+
+
+def test_success_without_doing_anything_is_said() -> None:
+    klpd = Klpd(events=(job(JobState.DONE, message="nothing to do: it is so already"),))
+    outcome = run(Perform(Apply("lp.ko"), confirmed=True), klpd)
+    assert outcome == Outcome(ExitStatus.OK, "apply klp_v3: done (nothing to do: it is so already)\n", "")
+
+
+def test_a_refused_change_tells_its_reasons_as_check_does() -> None:
+    outcome = run(Perform(Disable("klp_v2"), confirmed=True), Klpd(events=(REFUSED,)))
+    assert outcome.status == ExitStatus.VETOED
+    assert "  rule:   /etc/klpd/policy.d/50-site.toml:7\n" in outcome.out
+    assert outcome.err == "klpctl: disable klp_v2: vetoed\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        ("org.klpd1.Error.NotAuthorized", ExitStatus.NOT_AUTHORIZED),
+        ("org.klpd1.Error.BadModule", ExitStatus.USAGE),
+        ("org.klpd1.Error.TimedOut", ExitStatus.FAILED),
+        ("org.klpd1.Error.Canceled", ExitStatus.FAILED),
+        ("org.klpd1.Error.Vetoed", ExitStatus.VETOED),
+    ],
+)
+def test_a_job_that_fails_ends_with_its_message_and_the_status_of_its_error(error: str, status: ExitStatus) -> None:
+    klpd = Klpd(events=(job(JobState.FAILED, error=error, message="it did not work"),))
+    outcome = run(Perform(Apply("lp.ko"), confirmed=True), klpd)
+    assert outcome == Outcome(status, "", "klpctl: apply klp_v3: it did not work\n")
+
+
+def test_interrupted_twice_the_job_is_left_alone() -> None:
+    klpd = Klpd(events=(job(), Interrupted(), Interrupted()))
+    outcome = run(Perform(Apply("lp.ko"), confirmed=True), klpd)
+    assert (outcome.status, klpd.canceled) == (INTERRUPTED, 1)
+    assert "the job goes on" in outcome.err
+
+
+REVERT = Perform(Revert(""), confirmed=False)
+
+
+def test_revert_shows_its_steps_before_anything_is_begun() -> None:
+    klpd = Klpd()
+    outcome = run(REVERT, klpd)
+    assert outcome.out.startswith("apply klp_v3\n  1. load klp_v3: approved\n")
+    assert klpd.begun == [Revert("")]
+
+
+@pytest.mark.parametrize(
+    ("typed", "begun"), [("y\n", True), ("YES\n", True), ("n\n", False), ("\n", False), ("", False), ("sure\n", False)]
+)
+def test_revert_asks_whoever_sits_at_the_terminal(typed: str, begun: bool) -> None:
+    klpd = Klpd()
+    outcome = run(REVERT, klpd, typed=typed)
+    assert "Take these steps? [y/N] " in outcome.out
+    assert bool(klpd.begun) is begun
+    assert outcome.status == (ExitStatus.OK if begun else ExitStatus.FAILED)
+
+
+def test_revert_does_not_ask_who_has_said_yes() -> None:
+    outcome = run(Perform(Revert(""), confirmed=True), Klpd(), typed="")
+    assert outcome.status == ExitStatus.OK
+    assert "[y/N]" not in outcome.out
+
+
+def test_a_revert_that_the_policy_refuses_is_not_begun() -> None:
+    klpd = Klpd(plan_=REFUSED_PLAN)
+    assert run(REVERT, klpd).status == ExitStatus.VETOED
+    assert klpd.begun == []
+
+
+def test_in_audit_mode_it_is_begun_all_the_same() -> None:
+    audit = replace(STATUS, policy=replace(STATUS.policy, mode="audit"))
+    klpd = Klpd(plan_=REFUSED_PLAN, status_=audit)
+    outcome = run(REVERT, klpd)
+    assert (outcome.status, klpd.begun) == (ExitStatus.OK, [Revert("")])
+    assert "is in audit mode" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("request_", "value"),
+    [
+        (requests.Status(), STATUS),
+        (requests.Inspect("lp.ko"), livepatch(3)),
+        (requests.Check("lp.ko"), APPROVED),
+        (Plan(Apply("lp.ko")), PLAN),
+        (Perform(Apply("lp.ko"), confirmed=True), DONE),
+        (REVERT, DONE),
+    ],
+)
+def test_json_output_is_the_value_and_nothing_else(request_: requests.Request, value: object) -> None:
+    outcome = run(request_, Klpd(), json=True)
+    assert json.loads(outcome.out) == to_plain(value)
+    assert from_plain(type(value), json.loads(outcome.out)) == value
+    assert outcome.err == ""
+
+
+def test_json_of_a_refused_job_has_its_exit_status() -> None:
+    outcome = run(Perform(Disable("klp_v2"), confirmed=True), Klpd(events=(REFUSED,)), json=True)
+    assert outcome.status == ExitStatus.VETOED
+    assert json.loads(outcome.out)["error"] == "org.klpd1.Error.Vetoed"
+
+
+def test_policy_files_that_check_are_named() -> None:
+    assert run(requests.PolicyCheck(("a.toml",)), None) == Outcome(ExitStatus.OK, "a.toml: ok\n", "")
+
+
+def test_policy_files_are_printed_with_their_names() -> None:
+    assert run(requests.PolicyCat(), None).out == f'# {FILE}\n[policy]\ndefault = "allow"\n\n'
+
+
+def test_reload_asks_klpd() -> None:
+    klpd = Klpd()
+    assert run(requests.Reload(), klpd).status == ExitStatus.OK
+    assert klpd.reloads == 1
+
+
+def test_a_plan_without_steps_is_not_asked_about() -> None:
+    klpd = Klpd(plan_=PlanReport("revert", Decision.ALLOW, ()))
+    assert "[y/N]" not in run(REVERT, klpd, typed="").out

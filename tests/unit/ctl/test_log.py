@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""klpd's journal entries, read and shown."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+
+from klpd.ctl.journal import parse
+from klpd.ctl.page import Page
+from klpd.ctl.show_log import show_entry, to_json
+from klpd.messages import Field, MessageId
+from klpd.plain import to_plain
+from klpd.report import JobState
+from tests.unit.ctl.examples import APPROVED, STICKY, VETOED, job, text_of
+
+if TYPE_CHECKING:
+    from klpd.ctl.journal import Entry
+    from klpd.model import Verdict
+
+TIME = datetime(2026, 3, 1, 14, 5, 6, tzinfo=UTC)
+STAMP = f"{TIME.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def entry_of(kind: MessageId, message: str = "a message", verdict: Verdict | None = None, **own: str) -> Entry:
+    """What the journal gives of an entry: systemd.journal makes UUIDs and times of some fields."""
+    fields: dict[str, object] = {
+        "MESSAGE_ID": uuid.UUID(kind.value),
+        "MESSAGE": message,
+        "__REALTIME_TIMESTAMP": TIME,
+        "_PID": 1,
+        **{f"KLPD_{name.upper()}": value for name, value in own.items()},
+    }
+    if verdict is not None:
+        fields[Field.FINDINGS.value] = json.dumps(to_plain(verdict))
+    entry = parse(fields)
+    assert entry is not None
+    return entry
+
+
+def shown(entry: Entry) -> str:
+    return text_of(show_entry(entry, Page()))
+
+
+def loaded(kind: MessageId, verdict: Verdict | None, message: str = "a message") -> Entry:
+    return entry_of(
+        kind, message, verdict, livepatch="klp_v1", pid="812", uid="0", command="insmod", file="/root/klp_v1.ko"
+    )
+
+
+def test_a_veto_tells_when_what_by_whom_and_why() -> None:
+    assert shown(loaded(MessageId.LOAD_VETOED, STICKY)) == (
+        f"{STAMP}  vetoed       klp_v1 by insmod[812] of uid 0, from /root/klp_v1.ko\n"
+        "    refused: the policy does not let an action take out state 0x1001 (console_loglevel) version 2\n"
+        "      rule:   /etc/klpd/policy.d/50-site.toml:7\n"
+        "      remedy: change the rule, if this has to be"
+    )
+
+
+def test_an_approval_is_one_line() -> None:
+    assert shown(loaded(MessageId.LOAD_APPROVED, APPROVED)) == (
+        f"{STAMP}  approved     klp_v1 by insmod[812] of uid 0, from /root/klp_v1.ko"
+    )
+
+
+@pytest.mark.parametrize("verdict", [None, APPROVED])
+def test_a_veto_for_another_reason_than_its_verdict_tells_that(verdict: Verdict | None) -> None:
+    entry = loaded(MessageId.LOAD_VETOED, verdict, "vetoed: klpd has not judged these bytes")
+    assert shown(entry).splitlines()[1] == "    vetoed: klpd has not judged these bytes"
+
+
+@pytest.mark.parametrize(
+    ("kind", "word"),
+    [
+        (MessageId.LIVEPATCH_ENTERED, "entered"),
+        (MessageId.JOB_FAILED, "job failed"),
+        (MessageId.POLICY_REJECTED, "policy"),
+        (MessageId.DEFENCE_CHANGED, "defence"),
+    ],
+)
+def test_other_entries_are_told_by_their_message(kind: MessageId, word: str) -> None:
+    assert shown(entry_of(kind, "what happened")) == f"{STAMP}  {word:<11}  what happened"
+
+
+@pytest.mark.parametrize("kind", MessageId)
+def test_every_kind_of_entry_can_be_shown(kind: MessageId) -> None:
+    assert shown(entry_of(kind)).startswith(STAMP)
+
+
+def test_entries_cannot_move_the_cursor() -> None:
+    assert "\x1b" not in shown(entry_of(MessageId.LOAD_VETOED, livepatch="\x1b[2J", command="\x1b[H"))
+
+
+def test_the_verdict_and_the_job_in_an_entry_are_values_again() -> None:
+    report = job(JobState.DONE)
+    entry = entry_of(MessageId.JOB_DONE, verdict=VETOED, report=json.dumps(to_plain(report)))
+    assert (entry.verdict, entry.job) == (VETOED, report)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"action": 1}'])
+def test_a_verdict_that_does_not_read_is_left_out(text: str) -> None:
+    entry = entry_of(MessageId.LOAD_VETOED, "the sentence", findings=text)
+    assert entry.verdict is None
+    assert "the sentence" in shown(entry)
+
+
+def test_an_entry_of_another_kind_is_none_of_klpds() -> None:
+    assert parse({"MESSAGE_ID": uuid.UUID(int=1), "__REALTIME_TIMESTAMP": TIME}) is None
+    assert parse({"MESSAGE": "no id", "__REALTIME_TIMESTAMP": TIME}) is None
+
+
+def test_as_json_an_entry_has_its_fields_without_prefix_and_its_values_in_whole() -> None:
+    entry = loaded(MessageId.LOAD_VETOED, VETOED)
+    assert to_plain(to_json(entry)) == {
+        "time": TIME.astimezone().isoformat(),
+        "event": "load-vetoed",
+        "message_id": MessageId.LOAD_VETOED.value,
+        "message": "a message",
+        "fields": {"livepatch": "klp_v1", "pid": "812", "uid": "0", "command": "insmod", "file": "/root/klp_v1.ko"},
+        "verdict": to_plain(VETOED),
+    }
