@@ -37,7 +37,9 @@ def staged(cache: Cache) -> tuple[bytes, str]:
         run(["make", "--no-print-directory", "-C", PROJECT, "install", "PREFIX=/usr", f"DESTDIR={folder}"])
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w") as tar:
-            tar.add(folder, ".", filter=owned_by_root)
+            # Not the folder itself: its mode would become that of the guest's root directory.
+            for each in sorted(folder.iterdir()):
+                tar.add(each, each.name, filter=owned_by_root)
         return packed.getvalue(), _content_key(folder)
 
 
