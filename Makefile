@@ -39,7 +39,7 @@ build/man/%: docs/%.md
 	pandoc --standalone --to man --output $@ $<
 
 packages:
-	@python3 -m tests.packages $(PACKAGES)
+	@python3 -m tests.vm.packages $(PACKAGES)
 
 venv: $(VENV)/.done
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from klpd.kernel.memory import MemoryLivepatch
-
     from klpd.kernel.sysfs import LoadedModule, SysfsLivepatch
     from klpd.model import Livepatch, State
 

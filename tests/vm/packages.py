@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The Debian packages that the harness itself needs on this machine, and how it gets them."""
+"""Debian packages on this machine: those that the harness needs, and how missing ones are had.
+
+`python3 -m tests.vm.packages NAME...` sees to others, for the Makefile.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 NEEDED: Final = (
+    "clang",  # make bpf, as do llvm and libbpf-dev
     "debian-archive-keyring",  # mmdebstrap trusts it
     "e2fsprogs",  # mke2fs
     "kmod",  # depmod
+    "libbpf-dev",
+    "llvm",
     "make",
     "mmdebstrap",
     "qemu-system-x86",
@@ -32,20 +38,24 @@ _LISTS: Final = Path("/var/lib/apt/lists")
 
 
 def ensure(say: Callable[[str], None]) -> None:
-    """Install what is missing, and get apt's lists where there are none; raises HarnessError where that cannot be."""
+    """Install what the harness needs and this machine lacks; raises HarnessError where that cannot be."""
+    install([*NEEDED, *(NEEDED_BY_USERS if os.geteuid() != 0 else ())], say)
+
+
+def install(packages: list[str], say: Callable[[str], None]) -> None:
+    """Install those of the packages that are missing; raises HarnessError where that cannot be."""
     if shutil.which("dpkg-query") is None or shutil.which("apt-get") is None:
-        raise HarnessError("the test host is built with dpkg and apt: it needs a Debian machine (Debian 12 is tested)")
-    missing = _missing([*NEEDED, *(NEEDED_BY_USERS if os.geteuid() != 0 else ())])
-    if not missing and any(_LISTS.glob("*_Packages*")):
+        raise HarnessError("packages come by dpkg and apt: this needs a Debian machine (Debian 12 is tested)")
+    missing = _missing(packages)
+    if not missing:
         return
-    install = ["apt-get", "install", "--yes", "--no-install-recommends", *missing]
-    by_hand = f"As root: apt-get update && {' '.join(install)}"
+    command = ["apt-get", "install", "--yes", "--no-install-recommends", *missing]
+    by_hand = f"As root: apt-get update && {' '.join(command)}"
     root = _root_prefix(by_hand)
-    say(f"installing {' '.join(missing)}" if missing else "getting apt's lists")
+    say(f"installing {' '.join(missing)}")
     run([*root, "apt-get", "update"], hint=by_hand)
-    if missing:
-        # Another apt may be at work (unattended-upgrades): wait for it.
-        run([*root, "env", "DEBIAN_FRONTEND=noninteractive", *install, "-o", "DPkg::Lock::Timeout=300"], hint=by_hand)
+    # Another apt may be at work (unattended-upgrades): wait for it.
+    run([*root, "env", "DEBIAN_FRONTEND=noninteractive", *command, "-o", "DPkg::Lock::Timeout=300"], hint=by_hand)
 
 
 def _missing(packages: list[str]) -> list[str]:
@@ -66,6 +76,20 @@ def _root_prefix(by_hand: str) -> list[str]:
     if os.geteuid() == 0:
         return []
     if shutil.which("sudo") is None:
-        raise HarnessError(f"the test host needs more Debian packages, and there is no sudo here. {by_hand}")
+        raise HarnessError(f"more Debian packages are needed, and there is no sudo here. {by_hand}")
     # Where nobody can answer, sudo must not ask.
     return ["sudo"] if sys.stdin.isatty() else ["sudo", "--non-interactive"]
+
+
+def main() -> int:
+    """Install the packages that the command line names."""
+    try:
+        install(sys.argv[1:], lambda text: print(text, file=sys.stderr, flush=True))
+    except HarnessError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
