@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A klpd that touches no kernel, for test_program.py.  Prints "ready" when it has its name on the bus.
+
+What a job does is in the name of the livepatch: "quick", "over" (at once), "slow" (until it is canceled), "stubborn"
+(it may not be canceled), "forbidden" (nobody may), "crash" (klpd dies of it).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from gi.repository import GLib
+
+from klpd.daemon.bus import Bus, to_dictionary
+from klpd.daemon.loop import Loop
+from klpd.errors import ModuleFormatError, NotAuthorizedError, PolicyError
+from klpd.plain import to_plain
+from klpd.report import BUS_NAME, JOB_INTERFACE, MANAGER_INTERFACE, MANAGER_PATH, JobState, StepState
+from tests.unit.ctl.examples import PLAN, STATUS, VETOED, job
+
+if TYPE_CHECKING:
+    from klpd.daemon.bus import Call, Publication
+    from klpd.report import JobReport
+
+RUNNING = job(JobState.RUNNING, StepState.RUNNING, StepState.PENDING)
+
+
+class FakeJob:
+    """A job on the bus."""
+
+    def __init__(self, bus: Bus, number: int, what: str) -> None:
+        self.path = f"{MANAGER_PATH}/job/{number}"
+        self._what = what
+        self._report = RUNNING
+        methods = {"Cancel": self._cancel}
+        self._publication: Publication = bus.publish(self.path, _interface(JOB_INTERFACE), methods, self._properties)
+
+    def change(self, report: JobReport) -> None:
+        self._report = report
+        self._publication.emit_changed({"Report": GLib.Variant("a{sv}", to_dictionary(to_plain(report)))})
+
+    def _properties(self) -> dict[str, object]:
+        return {
+            "Id": self._report.id,
+            "Kind": self._report.kind,
+            "State": self._report.state.value,
+            "Progress": self._report.progress,
+            "Report": to_dictionary(to_plain(self._report)),
+        }
+
+    def _cancel(self, _call: Call) -> None:
+        if self._what == "stubborn":
+            raise NotAuthorizedError("polkit does not allow org.klpd1.cancel to this caller")
+        canceled = replace(RUNNING, state=JobState.CANCELED, error="org.klpd1.Error.Canceled", message="canceled")
+        self.change(canceled)
+
+
+class FakeKlpd:
+    """The manager."""
+
+    def __init__(self, loop: Loop, bus: Bus) -> None:
+        self._loop = loop
+        self._bus = bus
+        self._jobs: list[FakeJob] = []
+        methods = {
+            "GetStatus": lambda _call: to_dictionary(to_plain(STATUS)),
+            "Check": self._check,
+            "PlanDisable": lambda _call: to_dictionary(to_plain(PLAN)),
+            "Apply": self._apply,
+            "Disable": lambda call: self._begin(call.text(0)),
+            "Reload": self._reload,
+        }
+        bus.publish(MANAGER_PATH, _interface(MANAGER_INTERFACE), methods, dict)
+
+    def _check(self, call: Call) -> object:
+        with call.file(0) as file:
+            content = file.read().decode()
+        if not content:
+            raise ModuleFormatError(f"{call.text(1)}: it is empty")
+        return to_dictionary(to_plain(replace(VETOED, livepatch=f"{call.text(1)}={content}")))
+
+    def _apply(self, call: Call) -> str:
+        with call.file(0) as file:
+            return self._begin(file.read().decode())
+
+    def _begin(self, what: str) -> str:
+        new = FakeJob(self._bus, len(self._jobs) + 1, what)
+        self._jobs.append(new)
+        done = job(JobState.DONE, StepState.DONE, StepState.DONE, progress=1.0)
+        forbidden = replace(
+            RUNNING, state=JobState.FAILED, error=NotAuthorizedError.dbus_name, message="polkit says no"
+        )
+        match what:
+            case "quick":
+                self._loop.after(0.1, lambda: new.change(done))
+            case "over":
+                new.change(done)
+            case "forbidden":
+                self._loop.after(0.0, lambda: new.change(forbidden))
+            case "crash":
+                self._loop.after(0.3, lambda: os._exit(1))
+        return new.path
+
+    def _reload(self, _call: Call) -> None:
+        raise PolicyError("no such key", file="/etc/klpd/policy.d/50-site.toml", line=3, column=1)
+
+
+def _interface(name: str) -> str:
+    return resources.files("klpd.daemon").joinpath(f"{name}.xml").read_text(encoding="utf-8")
+
+
+def main() -> None:
+    loop = Loop()
+    bus = Bus(loop)
+    FakeKlpd(loop, bus)
+    bus.own(BUS_NAME)
+    print("ready", flush=True)
+    loop.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""klpctl as a program: processes of its own, on a bus of the test's own with a klpd that only plays one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from klpd.ctl.commands import INTERRUPTED
+from klpd.errors import ExitStatus
+from klpd.plain import to_plain
+from tests.unit.ctl.examples import STATUS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    Process = subprocess.Popen[str]
+
+TIMEOUT = 30
+
+
+@pytest.fixture(scope="module")
+def bus() -> Iterator[str]:
+    """The address of a message bus."""
+    daemon = subprocess.Popen(
+        ["dbus-daemon", "--session", "--nofork", "--print-address"], stdout=subprocess.PIPE, text=True
+    )
+    assert daemon.stdout is not None
+    yield daemon.stdout.readline().strip()
+    daemon.terminate()
+    daemon.wait()
+    daemon.stdout.close()
+
+
+@pytest.fixture
+def klpd(bus: str) -> Iterator[Process]:
+    """A klpd on the bus."""
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tests.unit.ctl.fake_klpd"], env=on(bus), stdout=subprocess.PIPE, text=True
+    )
+    assert server.stdout is not None
+    assert server.stdout.readline() == "ready\n"
+    yield server
+    server.kill()
+    server.wait()
+    server.stdout.close()
+
+
+def on(bus: str) -> dict[str, str]:
+    return {**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": bus}
+
+
+def start(bus: str, *arguments: str) -> Process:
+    return subprocess.Popen(
+        [sys.executable, "-m", "klpd.ctl", *arguments],
+        env=on(bus),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(bus: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    process = start(bus, *arguments)
+    out, err = process.communicate(timeout=TIMEOUT)
+    assert "Traceback" not in err
+    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+
+def imported_by(*arguments: str) -> set[str]:
+    """The modules that klpctl has imported when it ends."""
+    program = (
+        "import atexit, sys\n"
+        "atexit.register(lambda: sys.stderr.write('\\n' + ' '.join(sys.modules)))\n"
+        "from klpd.ctl.__main__ import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
+    return set(done.stderr.splitlines()[-1].split())
+
+
+def test_help_imports_next_to_nothing() -> None:
+    imported = imported_by("--help")
+    assert {each for each in imported if each.startswith("klpd")} == {
+        "klpd",
+        "klpd.ctl",
+        "klpd.ctl.__main__",
+        "klpd.ctl.cli",
+        "klpd.ctl.requests",
+        "klpd.errors",
+    }
+    assert not imported & {"gi", "json", "datetime", "systemd", "pydbus", "elftools"}
+
+
+@pytest.mark.usefixtures("klpd")
+def test_status_imports_no_more_than_the_bus(bus: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus)
+    imported = imported_by("status")
+    assert "gi" in imported
+    assert not imported & {"pydbus", "elftools", "systemd", "klpd.ctl.progress", "klpd.ctl.journal", "json"}
+
+
+@pytest.mark.usefixtures("klpd")
+def test_the_status_arrives_whole(bus: str) -> None:
+    done = run(bus, "status", "--json")
+    assert done.returncode == ExitStatus.OK
+    assert json.loads(done.stdout) == to_plain(STATUS)
+
+
+@pytest.mark.usefixtures("klpd")
+def test_check_hands_over_an_open_file_and_its_name(bus: str, tmp_path: Path) -> None:
+    file = tmp_path / "lp\udcff.ko"
+    file.write_text("bytes of the module")
+    done = run(bus, "check", str(file))
+    assert done.returncode == ExitStatus.VETOED
+    assert done.stdout.endswith(f"{tmp_path}/lp\\udcff.ko=bytes of the module: vetoed\n")
+
+
+@pytest.mark.usefixtures("klpd")
+def test_an_error_of_klpd_is_one_line_and_its_exit_status(bus: str, tmp_path: Path) -> None:
+    file = tmp_path / "lp.ko"
+    file.touch()
+    done = run(bus, "check", str(file))
+    assert (done.returncode, done.stdout, done.stderr) == (ExitStatus.USAGE, "", f"klpctl: {file}: it is empty\n")
+
+
+@pytest.mark.usefixtures("klpd")
+def test_a_policy_that_does_not_check_fails_the_reload_with_its_place(bus: str) -> None:
+    done = run(bus, "reload")
+    assert done.returncode == ExitStatus.USAGE
+    assert done.stderr == "klpctl: /etc/klpd/policy.d/50-site.toml:3:1: no such key\n"
+
+
+@pytest.mark.parametrize("what", ["quick", "over"])
+@pytest.mark.usefixtures("klpd")
+def test_a_job_is_followed_to_its_end(bus: str, what: str) -> None:
+    done = run(bus, "disable", what)
+    assert done.returncode == ExitStatus.OK
+    assert done.stdout.endswith("removing the module klp_v2: done\napply klp_v3: done\n")
+
+
+@pytest.mark.usefixtures("klpd")
+def test_a_refused_job_ends_with_the_refusals_status(bus: str) -> None:
+    done = run(bus, "disable", "forbidden")
+    assert done.returncode == ExitStatus.NOT_AUTHORIZED
+    assert done.stderr == "klpctl: apply klp_v3: polkit says no\n"
+
+
+def interrupt_once_running(process: Process) -> None:
+    assert process.stdout is not None
+    assert process.stdout.readline() == "loading klp_v3 ...\n"
+    process.send_signal(signal.SIGINT)
+
+
+@pytest.mark.usefixtures("klpd")
+def test_ctrl_c_cancels_the_job(bus: str) -> None:
+    process = start(bus, "disable", "slow")
+    interrupt_once_running(process)
+    out, err = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == ExitStatus.FAILED
+    assert out == "asking klpd to cancel the job; Ctrl-C again leaves it alone\n"
+    assert err == "klpctl: apply klp_v3: canceled\n"
+
+
+@pytest.mark.usefixtures("klpd")
+def test_a_second_ctrl_c_leaves_a_job_alone_that_may_not_be_canceled(bus: str) -> None:
+    process = start(bus, "disable", "stubborn")
+    interrupt_once_running(process)
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("asking klpd to cancel")
+    assert process.stdout.readline().startswith("the job goes on: polkit does not allow")
+    process.send_signal(signal.SIGINT)
+    _out, err = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == INTERRUPTED
+    assert "the job goes on without klpctl" in err
+
+
+@pytest.mark.usefixtures("klpd")
+def test_a_klpd_that_dies_meanwhile_ends_the_waiting(bus: str) -> None:
+    done = run(bus, "disable", "crash")
+    assert done.returncode == ExitStatus.NO_DAEMON
+    assert "klpd has ended meanwhile" in done.stderr
+
+
+@pytest.mark.parametrize("command", [["disable", "klp_v1"], ["revert"], ["reload"], ["plan", "disable", "klp_v1"]])
+def test_without_klpd_there_is_a_clear_line_and_a_status_of_its_own(bus: str, command: list[str]) -> None:
+    done = run(bus, *command)
+    assert done.returncode == ExitStatus.NO_DAEMON
+    assert done.stderr == "klpctl: klpd is not running; start it with: systemctl start klpd\n"
+
+
+def test_without_a_bus_there_is_one_too() -> None:
+    done = run("unix:path=/nonexistent/bus", "reload")
+    assert done.returncode == ExitStatus.NO_DAEMON
+    assert "the system bus cannot be reached" in done.stderr
+
+
+def test_debug_shows_where_an_error_came_from() -> None:
+    process = start("unix:path=/nonexistent/bus", "--debug", "reload")
+    _out, err = process.communicate(timeout=TIMEOUT)
+    assert "Traceback" in err
+    assert process.returncode == ExitStatus.NO_DAEMON
+
+
+@pytest.mark.usefixtures("klpd")
+def test_a_reader_that_goes_away_is_no_error(bus: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "klpd.ctl", "status"],
+        env=on(bus),
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=TIMEOUT,
+    )
+    os.close(writer)
+    assert done.stderr == ""
+    assert done.returncode == 128 + signal.SIGPIPE
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder", "fifo"])
+def test_what_is_no_file_is_a_usage_error(bus: str, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / kind
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    done = run(bus, "inspect", str(path))
+    assert done.returncode == ExitStatus.USAGE
+    assert done.stderr.startswith("klpctl: ")
+    assert str(path) in done.stderr
