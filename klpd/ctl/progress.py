@@ -9,6 +9,7 @@ from klpd.ctl.text import cut, escape, width
 from klpd.report import JobState, StepState
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import TextIO
 
     from klpd.model import Verdict
@@ -97,15 +98,17 @@ class LiveLine:
         self._line = ""
 
     def report(self, report: JobReport) -> None:
-        for event in self._events.of(report):
-            if not event.endswith(_BEGUN):
-                self.note(event)
-        self._write(live_text(report, self._columns - 1))
+        happened = [event for event in self._events.of(report) if not event.endswith(_BEGUN)]
+        self._above(happened, live_text(report, self._columns - 1))
 
     def note(self, text: str) -> None:
-        line = self._line
-        self._write("")
-        self._out.write(escape(text) + "\n")
+        self._above([text], self._line)
+
+    def _above(self, lines: Iterable[str], line: str) -> None:
+        """Let `lines` stand, and go on with `line` below them."""
+        for each in lines:
+            self._write("")
+            self._out.write(escape(each) + "\n")
         self._write(line)
 
     def close(self) -> None:
