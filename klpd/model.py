@@ -212,20 +212,18 @@ class Stack:
         moving = self.transition
         if moving is None:
             return self
-        if not moving.enabled:
-            return self._without(moving.name)
-        stays = self._with(replace(moving, transition=False))
-        return stays._alone(moving.name) if moving.replace is not False else stays
+        return self._patched(moving) if moving.enabled else self._without(moving.name)
 
     @property
     def origin(self) -> Stack:
-        """The stack that the running transition came from: where its reversal leads."""
+        """The stack that reversing the running transition leads to.
+
+        That is the one it came from, unless it is a reversal itself: then it is where it was going to at first.
+        """
         moving = self.transition
         if moving is None:
             return self
-        if moving.enabled:
-            return self._without(moving.name)
-        return self._with(replace(moving, transition=False, enabled=True))
+        return self._without(moving.name) if moving.enabled else self._patched(moving)
 
     def after(self, action: Action) -> Stack:
         """The stack once `action` has run to its end.
@@ -235,9 +233,8 @@ class Stack:
         """
         match action:
             case Load(livepatch):
-                grown = self.settled
-                grown = grown._without(livepatch.name)._append(Installed.expected(livepatch))
-                return grown._alone(livepatch.name) if livepatch.replace is not False else grown
+                loaded = Installed.expected(livepatch)
+                return self.settled._without(livepatch.name)._append(loaded)._patched(loaded)
             case Disable(name):
                 return self.settled._without(name)
             case Reverse():
@@ -286,14 +283,16 @@ class Stack:
     def _without(self, name: str) -> Stack:
         return self._replaced(tuple(each for each in self.livepatches if each.name != name))
 
-    def _alone(self, name: str) -> Stack:
-        return self._replaced(tuple(each for each in self.livepatches if each.name == name))
-
     def _append(self, livepatch: Installed) -> Stack:
         return self._replaced((*self.livepatches, livepatch))
 
-    def _with(self, livepatch: Installed) -> Stack:
-        return self._replaced(tuple(livepatch if each.name == livepatch.name else each for each in self.livepatches))
+    def _patched(self, moving: Installed) -> Stack:
+        """With the patching transition of `moving` complete: if it replaces, the older ones go and the newer ones stay
+        (klp_free_replaced_patches_async stops at the livepatch itself)."""
+        rank = next(rank for rank, each in enumerate(self.livepatches) if each.name == moving.name)
+        older = () if moving.replace is not False else self.livepatches[:rank]
+        patched = replace(moving, enabled=True, transition=False)
+        return self._replaced((*older, patched, *self.livepatches[rank + 1 :]))
 
 
 class ChangeKind(StrEnum):
