@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Short ways to write down livepatches, stacks and policies: a test names what it is about, the rest is ordinary."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from klpd.judge.rules import STICKY_WAYS, Mode, Permission, Policy, Ruling, StateRule
+from klpd.model import Installed, Livepatch, Rule, RuleKind, Stack, State
+
+if TYPE_CHECKING:
+    from klpd.judge.rules import LivepatchRule
+    from klpd.model import Leftover
+
+RELEASE: Final = "6.1.0-test"
+POLICY_FILE: Final = "/etc/klpd/policy.d/50-site.toml"
+
+States = Mapping[int, int] | tuple[State, ...] | None
+"""State id -> version; or the very array, where duplicates or its order matter; or None for unknown states."""
+
+
+def livepatch(
+    name: str = "klp_new",
+    states: States = (),
+    *,
+    replace: bool | None = True,
+    release: str = RELEASE,
+    digest: str | None = None,
+    build_id: str | None = None,
+) -> Livepatch:
+    """A livepatch for RELEASE.  Two with the same name, states and `replace` are the same file."""
+    array = tuple(State(*each) for each in states.items()) if isinstance(states, Mapping) else states
+    content = hashlib.sha256(f"{name} {array} {replace}".encode()).hexdigest()
+    return Livepatch(
+        name=name,
+        digest=digest or content,
+        size=4096,
+        replace=replace,
+        states=array,
+        objects=(),
+        vermagic=f"{release} SMP preempt mod_unload modversions ",
+        build_id=build_id or content[:40],
+    )
+
+
+def installed(
+    name: str,
+    states: States = (),
+    *,
+    replace: bool | None = False,
+    enabled: bool = True,
+    transition: bool = False,
+    forced: bool = False,
+) -> Installed:
+    """`livepatch(name, states, replace=replace)` in the kernel."""
+    return dataclasses.replace(
+        Installed.expected(livepatch(name, states, replace=replace)),
+        enabled=enabled,
+        transition=transition,
+        forced=forced,
+    )
+
+
+def stack(*livepatches: Installed, leftovers: tuple[Leftover, ...] = (), readable: bool = True) -> Stack:
+    """A stack of RELEASE, the oldest livepatch first."""
+    return Stack(livepatches, leftovers, kernel_release=RELEASE, readable=readable)
+
+
+def names(what: Stack) -> list[str]:
+    return [each.name for each in what.livepatches]
+
+
+def leftover_names(what: Stack) -> list[str]:
+    return [each.name for each in what.leftovers]
+
+
+def ruling(permission: Permission, line: int = 1) -> Ruling:
+    """What a line of POLICY_FILE says."""
+    return Ruling(permission, Rule(RuleKind.POLICY, POLICY_FILE, line))
+
+
+def allowing(line: int = 1) -> Ruling:
+    return ruling(Permission.ALLOW, line)
+
+
+def denying(line: int = 1) -> Ruling:
+    return ruling(Permission.DENY, line)
+
+
+def sticky(state_id: int, *, line: int = 1) -> StateRule:
+    """`sticky = true` for a state."""
+    return StateRule(state_id, denying(line).rule, rulings=dict.fromkeys(STICKY_WAYS, denying(line)))
+
+
+def policy(
+    *states: StateRule,
+    default: Ruling | None = None,
+    unknown_states: Ruling | None = None,
+    livepatches: tuple[LivepatchRule, ...] = (),
+    mode: Mode = Mode.ENFORCE,
+) -> Policy:
+    """A policy that allows what it is not told to deny."""
+    return Policy(
+        mode=mode,
+        default=default or allowing(),
+        unknown_states=unknown_states or allowing(),
+        states={each.id: each for each in states},
+        livepatches=livepatches,
+    )
