@@ -108,7 +108,7 @@ def _resized(running: RemoteCommand) -> Iterator[None]:
 def _raw() -> Iterator[None]:
     """Let every key go through to the guest; its terminal echoes and edits."""
     before = termios.tcgetattr(_STDIN)
-    tty.setraw(_STDIN)
+    tty.setraw(_STDIN, termios.TCSADRAIN)  # and keep what was typed ahead
     try:
         yield
     finally:

@@ -25,6 +25,7 @@ _SETTLE_IN: Final = """\
 set -e
 systemd-sysusers
 systemd-tmpfiles --create --prefix=/etc/klpd --prefix=/run/klpd --prefix=/var/lib/klpd --prefix=/var/log/klpd
+journalctl --quiet --update-catalog
 systemctl --quiet --no-reload enable klpd
 systemctl daemon-reload
 busctl --quiet call org.freedesktop.DBus /org/freedesktop/DBus org.freedesktop.DBus ReloadConfig

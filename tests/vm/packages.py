@@ -38,8 +38,15 @@ _LISTS: Final = Path("/var/lib/apt/lists")
 
 
 def ensure(say: Callable[[str], None]) -> None:
-    """Install what the harness needs and this machine lacks; raises HarnessError where that cannot be."""
+    """Install what the harness needs and this machine lacks; raises HarnessError where that cannot be.
+
+    apt's lists count as well: the guest's versions are read from them, and some images of Debian come without.
+    """
     install([*NEEDED, *(NEEDED_BY_USERS if os.geteuid() != 0 else ())], say)
+    if not any(_LISTS.glob("*_Packages*")):
+        by_hand = "As root: apt-get update"
+        say("getting apt's lists")
+        run([*_root_prefix(by_hand), "apt-get", "update"], hint=by_hand)
 
 
 def install(packages: list[str], say: Callable[[str], None]) -> None:
