@@ -190,11 +190,11 @@ class Commands:
         return status
 
     def _log(self, request: requests.Log) -> int:
-        from klpd.ctl.journal import read_entries
+        from klpd.ctl.journal import open_journal, read_entries, why_none
         from klpd.ctl.show_log import show_entry, to_json
 
         shown = False
-        for entry in read_entries(request):
+        for entry in read_entries(open_journal(), request):
             shown = True
             if self.json:
                 self.console.json(to_json(entry), indent=None)
@@ -203,8 +203,6 @@ class Commands:
             if request.follow:
                 self.console.out.flush()
         if not shown:
-            from klpd.ctl.journal import why_none
-
             self.console.complain(why_none())
         return ExitStatus.OK
 

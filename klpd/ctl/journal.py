@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from klpd.errors import KlpdError
 from klpd.messages import Field, MessageId
@@ -19,8 +19,6 @@ from klpd.report import JobReport
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import TypeVar
-
-    from systemd.journal import Reader
 
     from klpd.ctl.requests import Log
 
@@ -39,29 +37,49 @@ class Entry:
     job: JobReport | None = None
 
 
-def read_entries(request: Log) -> Iterator[Entry]:
-    """The entries asked for, the oldest first; with `follow` it waits for more, and does not end.
+class Journal(Protocol):
+    """What is needed of a systemd.journal.Reader.  Without an entry it gives an empty dictionary."""
 
-    Only what root wrote counts: anybody may write entries with klpd's message ids.  Raises KlpdError where the
-    journal cannot be opened.
-    """
+    def add_match(self, **fields: str) -> None: ...
+
+    def seek_head(self) -> None: ...
+
+    def seek_tail(self) -> None: ...
+
+    def seek_realtime(self, realtime: float) -> None: ...
+
+    def get_next(self) -> dict[str, object]: ...
+
+    def get_previous(self) -> dict[str, object]: ...
+
+    def wait(self, timeout: float) -> int: ...
+
+
+def open_journal() -> Journal:
+    """The system journal of this machine.  Raises KlpdError where it cannot be opened."""
     from systemd import journal
 
     try:
-        reader = journal.Reader(journal.LOCAL_ONLY | journal.SYSTEM)
+        return journal.Reader(journal.LOCAL_ONLY | journal.SYSTEM)
     except OSError as error:
         raise KlpdError(f"cannot open the system journal: {error.strerror}") from error
-    with reader:
-        for each in MessageId:
-            reader.add_match(MESSAGE_ID=each.value)
-        reader.add_match(_UID="0")
-        for fields in _chosen(reader, request):
-            entry = parse(fields)
-            if entry is not None:
-                yield entry
 
 
-def _chosen(reader: Reader, request: Log) -> Iterator[dict[str, object]]:
+def read_entries(reader: Journal, request: Log) -> Iterator[Entry]:
+    """The entries asked for, the oldest first; with `follow` it waits for more, and does not end.
+
+    Only what root wrote counts: anybody may write entries with klpd's message ids.
+    """
+    for each in MessageId:
+        reader.add_match(MESSAGE_ID=each.value)
+    reader.add_match(_UID="0")
+    for fields in _chosen(reader, request):
+        entry = parse(fields)
+        if entry is not None:
+            yield entry
+
+
+def _chosen(reader: Journal, request: Log) -> Iterator[dict[str, object]]:
     _seek(reader, request)
     while True:
         while fields := reader.get_next():
@@ -71,7 +89,7 @@ def _chosen(reader: Reader, request: Log) -> Iterator[dict[str, object]]:
         reader.wait(-1)
 
 
-def _seek(reader: Reader, request: Log) -> None:
+def _seek(reader: Journal, request: Log) -> None:
     """Stand before the first entry that is to be shown."""
     if request.count is None:
         if request.since is None:

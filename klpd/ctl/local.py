@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Protocol
 
 from klpd.ctl.files import open_module
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 
     from klpd.ctl.names import Names
     from klpd.judge.rules import Policy
-    from klpd.kernel.memory import KernelMemory
     from klpd.model import Livepatch, Stack
 
 
@@ -23,6 +23,43 @@ class Machine(Protocol):
     def livepatch(self, file: str) -> Livepatch: ...
 
     def stack(self) -> Stack: ...
+
+    def policy(self) -> Policy: ...
+
+    def names(self) -> Names: ...
+
+    def check_policy(self, files: tuple[str, ...]) -> Policy: ...
+
+    def policy_texts(self) -> Iterator[tuple[str, str]]: ...
+
+
+class ThisMachine:
+    """The real one."""
+
+    def livepatch(self, file: str) -> Livepatch:
+        """What a module file describes.
+
+        Raises UsageError where it cannot be opened, ModuleFormatError where it is no livepatch module.
+        """
+        from klpd import module
+
+        with open(open_module(file), "rb") as stream:
+            data = stream.read(module.LARGEST_FILE + 1)
+        if len(data) > module.LARGEST_FILE:
+            raise UsageError(f"{file} is larger than {module.LARGEST_FILE >> 20} MiB, which no livepatch is")
+        return module.read_livepatch(data, file=file)
+
+    def stack(self) -> Stack:
+        """The installed stack; its states are known where kernel memory can be read, which root alone may."""
+        from klpd.kernel.memory import KernelMemory
+        from klpd.kernel.stack import read_stack
+
+        try:
+            memory = KernelMemory()
+        except GuardError:
+            return read_stack(None, _unknown)
+        with closing(memory):
+            return read_stack(memory, _unknown)
 
     def policy(self) -> Policy: ...
 
@@ -89,10 +126,5 @@ class ThisMachine:
                 raise UsageError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _memory() -> KernelMemory | None:
-    from klpd.kernel.memory import KernelMemory
-
-    try:
-        return KernelMemory()
-    except GuardError:
-        return None
+def _unknown(_name: str, _build_id: str) -> None:
+    """No file is known to klpctl as the one that an installed livepatch came from; klpd remembers them."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import json
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from math import ceil, floor
 from typing import TYPE_CHECKING
 
 import pytest
 
-from klpd.ctl.journal import parse
+from klpd.ctl.journal import parse, read_entries
 from klpd.ctl.page import Page
+from klpd.ctl.requests import Log
 from klpd.ctl.show_log import show_entry, to_json
 from klpd.messages import Field, MessageId
 from klpd.plain import to_plain
@@ -123,3 +126,76 @@ def test_as_json_an_entry_has_its_fields_without_prefix_and_its_values_in_whole(
         "fields": {"livepatch": "klp_v1", "pid": "812", "uid": "0", "command": "insmod", "file": "/root/klp_v1.ko"},
         "verdict": to_plain(VETOED),
     }
+
+
+class FakeJournal:
+    """A journal of klpd's entries, numbered, a minute apart; one more comes with each wait."""
+
+    def __init__(self, count: int) -> None:
+        self._entries = [self._entry(number) for number in range(count)]
+        self._at = -0.5  # between entries; a whole number is the entry just read
+        self.matches: dict[str, list[str]] = {}
+
+    @staticmethod
+    def _entry(number: int) -> dict[str, object]:
+        time = TIME + timedelta(minutes=number)
+        return {"MESSAGE_ID": MessageId.LIVEPATCH_LEFT, "MESSAGE": str(number), "__REALTIME_TIMESTAMP": time}
+
+    def add_match(self, **fields: str) -> None:
+        for name, value in fields.items():
+            self.matches.setdefault(name, []).append(value)
+
+    def seek_head(self) -> None:
+        self._at = -0.5
+
+    def seek_tail(self) -> None:
+        self._at = len(self._entries) - 0.5
+
+    def seek_realtime(self, realtime: float) -> None:
+        self._at = (realtime - TIME.timestamp()) / 60 - 0.5
+
+    def get_next(self) -> dict[str, object]:
+        return self._read(floor(self._at) + 1)
+
+    def get_previous(self) -> dict[str, object]:
+        return self._read(ceil(self._at) - 1)
+
+    def _read(self, number: int) -> dict[str, object]:
+        if not 0 <= number < len(self._entries):
+            return {}
+        self._at = number
+        return self._entries[number]
+
+    def wait(self, timeout: float) -> int:
+        assert timeout < 0, "waits without a limit"
+        self._entries.append(self._entry(len(self._entries)))
+        return 1
+
+
+@pytest.mark.parametrize(
+    ("request_", "numbers"),
+    [
+        (Log(None, None, follow=False), [0, 1, 2, 3, 4]),
+        (Log(2, None, follow=False), [3, 4]),
+        (Log(0, None, follow=False), []),
+        (Log(50, None, follow=False), [0, 1, 2, 3, 4]),
+        (Log(None, TIME.timestamp() + 120, follow=False), [2, 3, 4]),
+        (Log(2, TIME.timestamp() + 60, follow=False), [3, 4]),
+        (Log(50, TIME.timestamp() + 180, follow=False), [3, 4]),
+        (Log(50, TIME.timestamp() + 999, follow=False), []),
+    ],
+)
+def test_which_entries_are_read(request_: Log, numbers: list[int]) -> None:
+    assert [int(each.message) for each in read_entries(FakeJournal(5), request_)] == numbers
+
+
+@pytest.mark.parametrize(("count", "numbers"), [(2, [3, 4, 5, 6]), (0, [5, 6, 7, 8]), (50, [0, 1, 2, 3])])
+def test_following_goes_on_with_what_comes(count: int, numbers: list[int]) -> None:
+    entries = read_entries(FakeJournal(5), Log(count, None, follow=True))
+    assert [int(each.message) for each in islice(entries, 4)] == numbers
+
+
+def test_only_entries_of_klpds_kinds_that_root_wrote_are_asked_for() -> None:
+    journal = FakeJournal(0)
+    assert list(read_entries(journal, Log(None, None, follow=False))) == []
+    assert journal.matches == {"MESSAGE_ID": [each.value for each in MessageId], "_UID": ["0"]}
