@@ -61,38 +61,6 @@ class ThisMachine:
         with closing(memory):
             return read_stack(memory, _unknown)
 
-    def policy(self) -> Policy: ...
-
-    def names(self) -> Names: ...
-
-    def check_policy(self, files: tuple[str, ...]) -> Policy: ...
-
-    def policy_texts(self) -> Iterator[tuple[str, str]]: ...
-
-
-class ThisMachine:
-    """The real one."""
-
-    def livepatch(self, file: str) -> Livepatch:
-        """What a module file describes.
-
-        Raises UsageError where it cannot be opened, ModuleFormatError where it is no livepatch module.
-        """
-        from klpd import module
-
-        with open(open_module(file), "rb") as stream:
-            data = stream.read(module.LARGEST_FILE + 1)
-        if len(data) > module.LARGEST_FILE:
-            raise UsageError(f"{file} is larger than {module.LARGEST_FILE >> 20} MiB, which no livepatch is")
-        return module.read_livepatch(data, file=file)
-
-    def stack(self) -> Stack:
-        """The installed stack; its states are known where kernel memory can be read, which root alone may."""
-        from klpd.kernel.stack import read_stack
-
-        memory = _memory()
-        return read_stack(memory, lambda _name, _build_id: None)
-
     def policy(self) -> Policy:
         """The policy of the files as they are now.  Raises PolicyError."""
         from klpd.policy import read_policy
