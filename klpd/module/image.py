@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The data of a module as it will be in memory, as far as its file tells: numbers, strings, and where pointers point.
+
+In a module file a pointer is nothing but a relocation, which names a symbol and a distance from it.  The relocations
+of a section are read when they are first asked for.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from klpd.errors import ModuleFormatError
+from klpd.module.elf import SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from klpd.module.elf import Elf, Section
+
+MOST_RELOCATIONS: Final = 1 << 17
+"""Of all sections that are looked at.  One costs some 150 bytes of memory."""
+MOST_SYMBOLS: Final = 1 << 17
+LONGEST_STRING: Final = 512
+"""KSYM_NAME_LEN (include/linux/kallsyms.h), which has grown to this."""
+
+# Only these make a pointer: arch/*/kernel/module.c.
+_POINTER: Final = {
+    "EM_X86_64": 1,  # R_X86_64_64
+    "EM_AARCH64": 257,  # R_AARCH64_ABS64
+    "EM_PPC64": 38,  # R_PPC64_ADDR64
+    "EM_S390": 22,  # R_390_64
+}
+_WIDEST: Final = 8
+_SHN_LORESERVE: Final = 0xFF00
+_STT_OBJECT: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A byte in a section."""
+
+    section: int
+    offset: int
+
+    def __add__(self, distance: int) -> Place:
+        return Place(self.section, self.offset + distance)
+
+
+class OutsideError(ModuleFormatError):
+    """Data goes on where its section ends."""
+
+
+class Image:
+    """The data of a module.
+
+    Its methods raise ModuleFormatError for what is not in the file, contradicts itself, or is over a bound.
+    """
+
+    def __init__(self, elf: Elf) -> None:
+        self._elf = elf
+        self._relocation = struct.Struct(f"{elf.order}QQq")
+        self._symbol = struct.Struct(f"{elf.order}IBBHQQ")
+        self._symbols = self._symbol_table()
+        self._tables: dict[int, list[Section]] = {}
+        for section in elf.sections:
+            if section.type == "SHT_RELA":
+                self._tables.setdefault(section.info, []).append(section)
+        self._relocations: dict[int, dict[int, int]] = {}
+        self._relocations_left = MOST_RELOCATIONS
+        self._bases: dict[int, Place | None] = {}
+        self._sizes: dict[tuple[int, int], int] | None = None
+
+    def pointers_to(self, wanted: Place) -> Iterator[Place]:
+        """The places in initialised, writable data that will point to `wanted`."""
+        flags = SHF_ALLOC | SHF_WRITE
+        for section in self._elf.sections:
+            if section.type == "SHT_PROGBITS" and section.flags & (flags | SHF_EXECINSTR) == flags:
+                for offset, at in self._relocations_of(section.index).items():
+                    base, addend = self._relocate(at)
+                    if base is not None and base.section == wanted.section and base.offset + addend == wanted.offset:
+                        yield Place(section.index, offset)
+
+    def target(self, pointer: Place) -> Place | None:
+        """Where the pointer at a place will point; None if no relocation makes one there, or it leaves the module."""
+        at = self._relocations_of(pointer.section).get(pointer.offset)
+        if at is None:
+            return None
+        base, addend = self._relocate(at)
+        return None if base is None else base + addend
+
+    def is_relocated(self, place: Place, size: int) -> bool:
+        """Whether a relocation, of whatever kind, may change any of `size` bytes."""
+        relocations = self._relocations_of(place.section)
+        return any(offset in relocations for offset in range(place.offset - _WIDEST + 1, place.offset + size))
+
+    def number(self, place: Place, size: int) -> int | None:
+        """The unsigned number of `size` bytes at a place; None if relocations make it something else."""
+        section = self._section(place.section)
+        start, end = self._elf.extent(section)
+        at = start + place.offset
+        if place.offset < 0 or at + size > end:
+            raise OutsideError(f"its data goes on where section {section.index} ends")
+        if self.is_relocated(place, size):
+            return None
+        return int.from_bytes(self._elf.data[at : at + size], "little" if self._elf.order == "<" else "big")
+
+    def string(self, place: Place) -> str:
+        """The string that begins at a place."""
+        start, end = self._elf.extent(self._section(place.section))
+        at = start + place.offset
+        stop = self._elf.data.find(b"\0", at, min(at + LONGEST_STRING, end)) if place.offset >= 0 else -1
+        if stop == -1:
+            raise ModuleFormatError(f"a name in section {place.section} does not end within {LONGEST_STRING} bytes")
+        return self._elf.data[at:stop].decode("utf-8", "backslashreplace")
+
+    def is_data(self, place: Place) -> bool:
+        """Whether a place is in data that the file has."""
+        section = self._section(place.section)
+        return section.type == "SHT_PROGBITS" and section.flags & (SHF_ALLOC | SHF_EXECINSTR) == SHF_ALLOC
+
+    def is_code(self, place: Place) -> bool:
+        """Whether a place is in code."""
+        return bool(self._section(place.section).flags & SHF_EXECINSTR)
+
+    def size_of(self, place: Place) -> int | None:
+        """The size of the variable that begins at a place, as the symbols tell it; None if they do not."""
+        if self._sizes is None:
+            self._sizes = {
+                (section, value): size
+                for _, info, _, section, value, size in self._symbol.iter_unpack(self._symbols)
+                if info & 0xF == _STT_OBJECT and size
+            }
+        return self._sizes.get((place.section, place.offset))
+
+    def _section(self, index: int) -> Section:
+        if index >= len(self._elf.sections):
+            raise ModuleFormatError(f"a symbol is in section {index}, and there are {len(self._elf.sections)}")
+        return self._elf.sections[index]
+
+    def _symbol_table(self) -> memoryview:
+        tables = [section for section in self._elf.sections if section.type == "SHT_SYMTAB"]
+        if len(tables) != 1:
+            raise ModuleFormatError(f"it has {len(tables)} symbol tables, not one")
+        count = tables[0].size // self._symbol.size
+        if count > MOST_SYMBOLS:
+            raise ModuleFormatError(f"it has {count} symbols, and more than {MOST_SYMBOLS} are not read")
+        return self._elf.content(tables[0])[: count * self._symbol.size]
+
+    def _relocate(self, at: int) -> tuple[Place | None, int]:
+        """The symbol, if it is in this module, and the distance from it that the relocation at `at` makes a pointer."""
+        _, info, addend = self._relocation.unpack_from(self._elf.data, at)
+        if info not in self._bases:
+            self._bases[info] = self._base(info)
+        return self._bases[info], addend
+
+    def _base(self, info: int) -> Place | None:
+        if info & 0xFFFFFFFF != _POINTER.get(self._elf.machine):
+            return None
+        index = info >> 32
+        if (index + 1) * self._symbol.size > len(self._symbols):
+            raise ModuleFormatError(f"a relocation names symbol {index}, which is not there")
+        _, _, _, section, value, _ = self._symbol.unpack_from(self._symbols, index * self._symbol.size)
+        if section == 0 or section >= _SHN_LORESERVE:
+            return None
+        return Place(self._section(section).index, value)
+
+    def _relocations_of(self, index: int) -> dict[int, int]:
+        """Offset in section `index` -> where in the file the relocation is that changes what is there."""
+        if index not in self._relocations:
+            found: dict[int, int] = {}
+            for table in self._tables.get(index, ()):
+                self._read_relocations(table, found)
+            self._relocations[index] = found
+        return self._relocations[index]
+
+    def _read_relocations(self, table: Section, found: dict[int, int]) -> None:
+        start, end = self._elf.extent(table)
+        size = self._relocation.size
+        count = (end - start) // size
+        self._relocations_left -= count
+        if self._relocations_left < 0:
+            raise ModuleFormatError(f"its data has more than {MOST_RELOCATIONS} relocations, which are not read")
+        entries = self._relocation.iter_unpack(memoryview(self._elf.data)[start : start + count * size])
+        for number, (offset, _, _) in enumerate(entries):
+            if offset in found:
+                raise ModuleFormatError(f"two relocations change section {table.info} at byte {offset}")
+            found[offset] = start + number * size

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A statically defined `struct klp_patch`, found in a module's data without debug information.
+
+Nothing says where it is.  But its first member is the module that it belongs to, so it is where the module's data
+points to `struct module`, and where what follows looks like the rest of it.  Layout: include/linux/livepatch.h; what
+its comments call external has stood like this since Linux 5.4, which brought the states.
+
+The values are the initial ones.  Code may change them before it calls klp_enable_patch(), which no reader of files can
+know; where a module parameter is made for that, `replace` is unknown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from klpd.errors import ModuleFormatError
+from klpd.model import VMLINUX, Callback, Function, Object, State
+from klpd.module.image import OutsideError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from klpd.module.image import Image, Place
+
+MOST_ENTRIES: Final = 1 << 14
+"""Of all states, objects and functions of a livepatch, with the entries that end them."""
+
+# Offsets in struct klp_patch
+_OBJS: Final = 8
+_STATES: Final = 16
+_REPLACE: Final = 24
+# in struct klp_state, and its size
+_VERSION: Final = 8
+_STATE_SIZE: Final = 24
+# in struct klp_object, and its usual size
+_FUNCS: Final = 8
+_CALLBACKS: Final = {
+    Callback.PRE_PATCH: 16,
+    Callback.POST_PATCH: 24,
+    Callback.PRE_UNPATCH: 32,
+    Callback.POST_UNPATCH: 40,
+}
+_OBJECT_SIZE: Final = 168
+# in struct klp_func, and its usual size
+_NEW_FUNC: Final = 8
+_OLD_SYMPOS: Final = 16
+_FUNC_SIZE: Final = 152
+# Both contain a struct kobject, which kernels made for debugging make larger by up to this much.
+_LARGER: Final = 1024
+
+Entry = TypeVar("Entry", State, Object, Function)
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """What is known of a klp_patch; None is what cannot be known."""
+
+    replace: bool | None = None
+    states: tuple[State, ...] | None = None
+    objects: tuple[Object, ...] | None = None
+
+
+def read_patch(image: Image, module: Place) -> Patch:
+    """The klp_patch in the data of a module whose `struct module` is at the place `module`.
+
+    Nothing of it is known if it is put together at run time, as kpatch-build's and klp-build's are, or if more than
+    one place looks like it.  Raises ModuleFormatError for data that leads out of the file.
+    """
+    reader = _Reader(image)
+    places = [place for place in image.pointers_to(module) if reader.is_patch(place)]
+    return reader.patch(places[0]) if len(places) == 1 else Patch()
+
+
+class _UnfamiliarError(Exception):
+    """Something is not laid out as it is in the kernels that are known."""
+
+
+class _Reader:
+    """Reads the structures, with a bound on how many of them."""
+
+    def __init__(self, image: Image) -> None:
+        self._image = image
+        self._left = MOST_ENTRIES
+
+    def is_patch(self, place: Place) -> bool:
+        """Whether a klp_patch may be at `place`: other structures begin with their module, too."""
+        self._count()
+        objects = self._image.target(place + _OBJS)
+        if objects is None or not self._image.is_data(objects):
+            return False
+        try:
+            first = self._object_head(objects)
+            if first is not None:
+                self._function(first[1])
+        except (_UnfamiliarError, OutsideError):
+            return False
+        return True
+
+    def patch(self, place: Place) -> Patch:
+        """The klp_patch at `place`."""
+        return Patch(self._replace(place + _REPLACE), self._states(place + _STATES), self._objects(place + _OBJS))
+
+    def _replace(self, place: Place) -> bool | None:
+        value = self._image.number(place, 1)
+        return None if value not in (0, 1) else bool(value)
+
+    def _states(self, pointer: Place) -> tuple[State, ...] | None:
+        if self._image.number(pointer, 8) == 0:
+            return ()
+        states = self._image.target(pointer)
+        if states is None or not self._image.is_data(states):
+            return None
+        return self._array(states, range(_STATE_SIZE, _STATE_SIZE + 1), self._state)
+
+    def _objects(self, pointer: Place) -> tuple[Object, ...] | None:
+        objects = self._image.target(pointer)
+        assert objects is not None, "is_patch() has looked"
+        return self._array(objects, range(_OBJECT_SIZE, _OBJECT_SIZE + _LARGER, 8), self._object)
+
+    def _array(self, start: Place, sizes: range, read: Callable[[Place], Entry | None]) -> tuple[Entry, ...] | None:
+        """The entries of the array at `start`, up to the one of zeros; None where no size of an entry fits."""
+        whole = self._image.size_of(start)
+        for size in sizes[:1] if whole is None else (size for size in sizes if whole % size == 0):
+            try:
+                return tuple(self._entries(start, size, whole, read))
+            except _UnfamiliarError:
+                continue
+        return None
+
+    def _entries(
+        self, start: Place, size: int, whole: int | None, read: Callable[[Place], Entry | None]
+    ) -> Iterator[Entry]:
+        place = start
+        while (entry := read(place)) is not None:
+            self._count()
+            yield entry
+            place += size
+            if whole is not None and place.offset >= start.offset + whole:
+                raise _UnfamiliarError
+        # The size of entries may be another if there is anything in what should be empty.
+        rest = size if whole is None else start.offset + whole - place.offset
+        for empty in range(0, rest, size):
+            self._count()
+            if read(place + empty) is not None or self._image.is_relocated(place + empty, size):
+                raise _UnfamiliarError
+
+    def _count(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise ModuleFormatError(f"its klp_patch has more than {MOST_ENTRIES} entries, which are not read")
+
+    def _state(self, place: Place) -> State | None:
+        state_id = self._image.number(place, 8)
+        version = self._image.number(place + _VERSION, 4)
+        if state_id is None or version is None:
+            raise _UnfamiliarError
+        return State(state_id, version) if state_id else None
+
+    def _object_head(self, place: Place) -> tuple[str, Place] | None:
+        name = self._string(place)
+        functions = self._image.target(place + _FUNCS)
+        if functions is None:
+            if name is None and self._image.number(place + _FUNCS, 8) == 0:
+                return None
+            raise _UnfamiliarError
+        if not self._image.is_data(functions):
+            raise _UnfamiliarError
+        return VMLINUX if name is None else name, functions
+
+    def _object(self, place: Place) -> Object | None:
+        head = self._object_head(place)
+        if head is None:
+            return None
+        name, start = head
+        functions = self._array(start, range(_FUNC_SIZE, _FUNC_SIZE + _LARGER, 8), self._function)
+        if functions is None:
+            raise _UnfamiliarError
+        callbacks = (each for each, at in _CALLBACKS.items() if self._image.is_relocated(place + at, 8))
+        return Object(name, functions, tuple(callbacks))
+
+    def _function(self, place: Place) -> Function | None:
+        name = self._string(place)
+        new = self._image.target(place + _NEW_FUNC)
+        sympos = self._image.number(place + _OLD_SYMPOS, 8)
+        if name is None and new is None and sympos == 0 and self._image.number(place + _NEW_FUNC, 8) == 0:
+            return None
+        if name is None or new is None or not self._image.is_code(new) or sympos is None:
+            raise _UnfamiliarError
+        return Function(name, sympos)
+
+    def _string(self, pointer: Place) -> str | None:
+        """The string that the pointer at a place will point to; None for NULL."""
+        place = self._image.target(pointer)
+        if place is None:
+            if self._image.number(pointer, 8) == 0:
+                return None
+            raise _UnfamiliarError
+        if not self._image.is_data(place):
+            raise _UnfamiliarError
+        return self._image.string(place)

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The bytes of a module file -> klpd.model.Livepatch.
+
+The bytes may be anybody's.  Whatever they are, the answer is a Livepatch or a ModuleFormatError, in time that grows
+with the size of the file and no faster, and with at most 64 MiB of memory beside the file itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from klpd.errors import ModuleFormatError, NotALivepatchError
+from klpd.model import Livepatch
+from klpd.module.elf import Elf
+from klpd.module.image import Image, Place
+from klpd.module.modinfo import MODULE_NAME, read_modinfo
+from klpd.module.notes import read_build_id
+from klpd.module.patch import read_patch
+from klpd.module.signature import read_signature
+
+if TYPE_CHECKING:
+    from klpd.module.elf import Section
+
+# struct module begins with its state, a list_head and the name (include/linux/module.h).
+_NAME_OFFSET: Final = 24
+_MODULE_NAME_LEN: Final = 56
+
+
+def read_livepatch(data: bytes, *, file: str) -> Livepatch:
+    """The livepatch in `data`, the bytes of the module file that `file` names in messages.
+
+    Raises NotALivepatchError for any other module and ModuleFormatError for all else that cannot be read, both with a
+    sentence that begins with `file`.
+    """
+    try:
+        return _read(data)
+    except ModuleFormatError as error:
+        raise type(error)(f"{file}: {error}") from error
+
+
+def _read(data: bytes) -> Livepatch:
+    import hashlib
+
+    elf = Elf.read(data)
+    modinfo = read_modinfo(elf)
+    if modinfo.get("livepatch") is None:
+        raise NotALivepatchError("a kernel module, but not a livepatch")
+    name = modinfo.name
+    module = _this_module(elf)
+    _check_name(elf, module, name)
+    patch = read_patch(Image(elf), Place(module.index, 0))
+    return Livepatch(
+        name=name,
+        digest=hashlib.sha256(data).hexdigest(),
+        size=len(data),
+        # A parameter of this name is there to change it: kpatch's, and that of the kernel's selftests.
+        replace=None if "replace" in modinfo.parameters else patch.replace,
+        states=patch.states,
+        objects=patch.objects,
+        vermagic=modinfo.get("vermagic") or "",
+        depends=modinfo.depends,
+        build_id=read_build_id(elf),
+        srcversion=modinfo.get("srcversion"),
+        version=modinfo.get("version"),
+        description=modinfo.get("description"),
+        license=modinfo.get("license"),
+        signature=read_signature(data),
+    )
+
+
+def _this_module(elf: Elf) -> Section:
+    """The section that is the module's `struct module`, and the symbol __this_module."""
+    sections = list(elf.named(b".gnu.linkonce.this_module"))
+    if len(sections) != 1:
+        raise ModuleFormatError(f"it has {len(sections)} sections .gnu.linkonce.this_module, not one")
+    return sections[0]
+
+
+def _check_name(elf: Elf, module: Section, name: str) -> None:
+    """See that the module goes by the name in sysfs that .modinfo gives: rules know it by that.
+
+    A kernel that shuffles the members of struct module has something else there, which is no name.
+    """
+    field = bytes(elf.content(module)[_NAME_OFFSET : _NAME_OFFSET + _MODULE_NAME_LEN])
+    other, end, rest = field.partition(b"\0")
+    if other != name.encode() and end and not rest.strip(b"\0") and MODULE_NAME.fullmatch(other.decode("latin-1")):
+        raise ModuleFormatError(f"its .modinfo calls it {name}, its struct module {other.decode()}")

@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+class Container:
+    def __getitem__(self, name: str) -> int | str: ...
+
+class Construct:
+    def parse(self, data: bytes) -> Container: ...
