@@ -36,8 +36,8 @@ def obstructs(verdict: Verdict, policy: Policy) -> bool:
 
 
 def state_changes(stack: Stack, action: Action) -> tuple[StateChange, ...]:
-    """What `action` makes of the states in force."""
-    return changes(stack.settled.states, stack.after(action).states)
+    """What `action` makes of the states in force.  What a running transition does anyway is not of its making."""
+    return changes(stack.settled.states, stack.after(action).settled.states)
 
 
 def _findings(stack: Stack, action: Action, policy: Policy, changed: tuple[StateChange, ...]) -> Iterator[Finding]:
