@@ -26,7 +26,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The steps to a goal.  Without steps, the goal is reached already.
+    """The steps to a goal.  Without steps, it is reached already, or will be by the transition that runs.
 
     `gap` tells that in between none of the livepatches that are being exchanged is in force.
     """
@@ -50,7 +50,8 @@ class Plan:
 def plan_apply(stack: Stack, livepatch: Livepatch, policy: Policy) -> Plan:
     """Load `livepatch` and clean up what it replaced."""
     goal = f"apply {livepatch.name}"
-    if (installed := stack.find(livepatch.name)) is not None and same(installed, livepatch) and installed.enabled:
+    installed = stack.settled.find(livepatch.name)
+    if installed is not None and same(installed, livepatch) and installed.enabled:
         return Plan(goal, ())
     return Plan(goal, _judged(stack, _loads(stack, (livepatch,)), policy))
 
@@ -59,7 +60,7 @@ def plan_disable(stack: Stack, name: str, policy: Policy) -> Plan:
     """Disable the livepatch `name` and remove its module; only the latter, where it is disabled already."""
     if stack.find(name) is None and stack.leftover(name) is not None:
         return Plan(f"disable {name}", _judged(stack, (Remove(name),), policy))
-    return Plan(f"disable {name}", _judged(stack, (Disable(name), Remove(name)), policy))
+    return Plan(f"disable {name}", _judged(stack, _tidied(stack, Disable(name)), policy))
 
 
 def plan_revert(stack: Stack, wanted: tuple[Livepatch, ...], policy: Policy) -> Plan:
@@ -70,9 +71,7 @@ def plan_revert(stack: Stack, wanted: tuple[Livepatch, ...], policy: Policy) -> 
     kernel: what is not wanted is disabled, the newest first, removed, and the rest loaded anew.
     """
     if (moving := stack.transition) is not None:
-        actions: tuple[Action, ...] = (Reverse(moving.name),)
-        if moving.enabled:
-            actions = (*actions, Remove(moving.name))
+        actions = _tidied(stack, Reverse(moving.name))
         return Plan(f"reverse the transition of {moving.name}", _judged(stack, actions, policy))
     goal = "revert to " + (", ".join(each.name for each in wanted) or "the unpatched kernel")
     kept = _common(stack.livepatches, wanted)
@@ -82,13 +81,9 @@ def plan_revert(stack: Stack, wanted: tuple[Livepatch, ...], policy: Policy) -> 
         over = Plan(goal, _judged(stack, _loads(stack, missing), policy))
         if over.decision is Decision.ALLOW and _reaches(stack, over, wanted):
             return over
-    actions = tuple(
-        action for installed in reversed(surplus) for action in (Disable(installed.name), Remove(installed.name))
-    )
-    after = stack
-    for action in actions:
-        after = after.after(action)
-    return Plan(goal, _judged(stack, (*actions, *_loads(after, missing)), policy), gap=bool(surplus) and bool(missing))
+    disables = tuple(_disables(stack, surplus))
+    loads = _loads(_after(stack, disables), missing)
+    return Plan(goal, _judged(stack, (*disables, *loads), policy), gap=bool(surplus) and bool(missing))
 
 
 def same(installed: Installed, livepatch: Livepatch) -> bool:
@@ -110,9 +105,29 @@ def _common(installed: tuple[Installed, ...], wanted: tuple[Livepatch, ...]) -> 
 
 
 def _reaches(stack: Stack, plan: Plan, wanted: tuple[Livepatch, ...]) -> bool:
-    for step in plan.steps:
-        stack = stack.after(step.action)
-    return [each.name for each in stack.livepatches] == [each.name for each in wanted]
+    end = _after(stack, (step.action for step in plan.steps))
+    return [each.name for each in end.livepatches] == [each.name for each in wanted]
+
+
+def _after(stack: Stack, actions: Iterable[Action]) -> Stack:
+    for action in actions:
+        stack = stack.after(action)
+    return stack
+
+
+def _tidied(stack: Stack, action: Action) -> tuple[Action, ...]:
+    """`action`, and the removal of the modules that it leaves over, but for those that the kernel keeps for good."""
+    before = {each.name for each in stack.settled.leftovers}
+    left = (each for each in stack.after(action).leftovers if each.removable and each.name not in before)
+    return (action, *(Remove(each.name) for each in left))
+
+
+def _disables(stack: Stack, livepatches: tuple[Installed, ...]) -> Iterator[Action]:
+    """Disable each livepatch, the newest first, and remove its module."""
+    for livepatch in reversed(livepatches):
+        actions = _tidied(stack, Disable(livepatch.name))
+        yield from actions
+        stack = _after(stack, actions)
 
 
 def _loads(stack: Stack, livepatches: Iterable[Livepatch]) -> Iterator[Action]:
@@ -120,13 +135,9 @@ def _loads(stack: Stack, livepatches: Iterable[Livepatch]) -> Iterator[Action]:
     for livepatch in livepatches:
         if (leftover := stack.leftover(livepatch.name)) is not None and leftover.removable:
             yield Remove(livepatch.name)
-        before = {each.name for each in stack.leftovers}
-        yield Load(livepatch)
-        stack = stack.after(Load(livepatch))
-        for leftover in stack.leftovers:
-            if leftover.removable and leftover.name not in before:
-                yield Remove(leftover.name)
-                stack = stack.after(Remove(leftover.name))
+        actions = _tidied(stack, Load(livepatch))
+        yield from actions
+        stack = _after(stack, actions)
 
 
 def _judged(stack: Stack, actions: Iterable[Action], policy: Policy) -> tuple[Step, ...]:
