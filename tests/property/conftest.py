@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How hypothesis runs here: without a clock, since the machine may be busy."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+
+settings.register_profile("klpd", deadline=None)
+settings.load_profile("klpd")

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Made-up livepatches, stacks, policies and actions.
+
+Names, state ids and versions come from small sets, so that they meet often: what is interesting is how they collide.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Final
+
+from hypothesis import strategies as st
+
+from klpd.judge.rules import Comparison, LivepatchRule, Match, Mode, Permission, StateRule, VersionRange, Way
+from klpd.model import Disable, Installed, Leftover, Load, Remove, Reverse, Stack, State
+from tests.builders import RELEASE, allowing, denying, livepatch, policy, sticky
+
+if TYPE_CHECKING:
+    from klpd.judge.rules import Policy, Ruling
+    from klpd.model import Action, Livepatch
+
+NAMES: Final = ("klp_a", "klp_b", "klp_c", "klp_d", "klp_e")
+names = st.sampled_from(NAMES)
+ids = st.integers(1, 3)
+versions = st.integers(0, 3)
+
+state_arrays = st.lists(st.builds(State, ids, versions), max_size=3).map(tuple)
+"""Duplicate ids included: nothing keeps a livepatch from having some."""
+maybe_states = st.none() | state_arrays
+maybe_replace = st.sampled_from([True, False, None])
+
+
+def livepatches(
+    *,
+    named: st.SearchStrategy[str] = names,
+    states: st.SearchStrategy[tuple[State, ...] | None] = maybe_states,
+    replace: st.SearchStrategy[bool | None] = maybe_replace,
+) -> st.SearchStrategy[Livepatch]:
+    return st.builds(livepatch, named, states, replace=replace)
+
+
+known_livepatches = livepatches(states=state_arrays, replace=st.booleans())
+"""Livepatches of which everything is known."""
+
+
+@st.composite
+def resting_livepatches(
+    draw: st.DrawFn, *, states: st.SearchStrategy[tuple[State, ...] | None] = maybe_states
+) -> tuple[Livepatch, ...]:
+    """What can be in force together, the oldest first: one that replaces can only be the oldest."""
+    chosen = draw(st.lists(names, unique=True, max_size=4))
+    return tuple(
+        draw(
+            livepatches(
+                named=st.just(name), states=states, replace=st.just(False) if rank else st.sampled_from([True, False])
+            )
+        )
+        for rank, name in enumerate(chosen)
+    )
+
+
+@st.composite
+def resting_stacks(
+    draw: st.DrawFn,
+    *,
+    states: st.SearchStrategy[tuple[State, ...] | None] = maybe_states,
+    readable: st.SearchStrategy[bool] = st.just(True),  # noqa: B008
+) -> Stack:
+    """Stacks without a transition, some livepatches forced, some modules left over."""
+    present = tuple(
+        dataclasses.replace(Installed.expected(each), forced=draw(st.booleans()))
+        for each in draw(resting_livepatches(states=states))
+    )
+    absent = [each for each in NAMES if all(each != other.name for other in present)]
+    left = draw(st.lists(st.sampled_from(absent), unique=True)) if absent else []
+    return Stack(
+        present,
+        tuple(Leftover(each, removable=draw(st.booleans())) for each in left),
+        kernel_release=RELEASE,
+        readable=draw(readable),
+    )
+
+
+@st.composite
+def stacks(
+    draw: st.DrawFn,
+    *,
+    states: st.SearchStrategy[tuple[State, ...] | None] = maybe_states,
+    readable: st.SearchStrategy[bool] = st.just(True),  # noqa: B008
+) -> Stack:
+    """Stacks at rest, stacks in transition, and stacks whose `replace` flags are not all known."""
+    resting = draw(resting_stacks(states=states, readable=readable))
+    rank = draw(st.none() | st.integers(0, len(resting.livepatches) - 1)) if resting.livepatches else None
+    return dataclasses.replace(
+        resting,
+        livepatches=tuple(
+            dataclasses.replace(
+                each,
+                replace=draw(st.sampled_from([each.replace, None, True] if index == rank else [each.replace, None])),
+                transition=index == rank,
+                enabled=index != rank or draw(st.booleans()),
+            )
+            for index, each in enumerate(resting.livepatches)
+        ),
+    )
+
+
+actions: st.SearchStrategy[Action] = st.one_of(
+    st.builds(Load, livepatches()), st.builds(Disable, names), st.builds(Reverse, names), st.builds(Remove, names)
+)
+
+
+def actions_on(
+    stack: Stack, loads: st.SearchStrategy[Livepatch], others: st.SearchStrategy[Action] = actions
+) -> st.SearchStrategy[Action]:
+    """Actions that make sense on `stack` for the most part: where all are refused, a law says little."""
+    taken = {*(each.name for each in stack.livepatches), *(each.name for each in stack.leftovers)}
+    moving = stack.transition
+    sensible: list[st.SearchStrategy[Action]] = [
+        loads.filter(lambda livepatch: livepatch.name not in taken).map(Load)
+        if moving is None
+        else st.just(Reverse(moving.name))
+    ]
+    if stack.livepatches:
+        sensible.append(st.sampled_from([Disable(each.name) for each in stack.livepatches]))
+    if stack.leftovers:
+        sensible.append(st.sampled_from([Remove(each.name) for each in stack.leftovers]))
+    return st.one_of(*sensible, *sensible, others)
+
+
+rulings: st.SearchStrategy[Ruling] = st.sampled_from([allowing(2), allowing(2), allowing(2), denying(2)])
+version_ranges = st.builds(
+    VersionRange, st.lists(st.tuples(st.sampled_from(Comparison), versions), min_size=1, max_size=2).map(tuple)
+)
+state_rules = st.one_of(
+    st.builds(sticky, ids),
+    st.builds(
+        StateRule,
+        ids,
+        st.just(denying(3).rule),
+        rulings=st.dictionaries(st.sampled_from(Way), rulings),
+        versions=st.none() | version_ranges,
+    ),
+)
+livepatch_rules = st.builds(
+    LivepatchRule,
+    st.just(denying(4).rule),
+    st.builds(Match, name=st.none() | names | st.just("klp_*"), replace=maybe_replace),
+    st.sampled_from(Permission),
+)
+policies: st.SearchStrategy[Policy] = st.builds(
+    lambda states, default, unknown, rules, mode: policy(
+        *states, default=default, unknown_states=unknown, livepatches=tuple(rules), mode=mode
+    ),
+    st.lists(state_rules, max_size=3),
+    rulings,
+    rulings,
+    st.lists(livepatch_rules, max_size=2),
+    st.sampled_from(Mode),
+)

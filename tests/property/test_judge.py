@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Laws of the model and the judge."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from klpd.judge.rules import Mode
+from klpd.judge.verdict import judge, obstructs, state_changes
+from klpd.model import (
+    ChangeKind,
+    Decision,
+    Disable,
+    Installed,
+    Load,
+    Remove,
+    Reverse,
+    RuleKind,
+    StateChange,
+    changes,
+)
+from tests.builders import RELEASE, policy, sticky
+from tests.property.kernel_machine import KernelMachine
+from tests.property.strategies import (
+    actions,
+    actions_on,
+    ids,
+    known_livepatches,
+    livepatches,
+    names,
+    policies,
+    resting_livepatches,
+    resting_stacks,
+    stacks,
+    state_arrays,
+    versions,
+)
+
+if TYPE_CHECKING:
+    from klpd.judge.rules import Policy
+    from klpd.model import (
+        Action,
+        Livepatch,
+        Stack,
+    )
+
+ALLOW_ALL = policy()
+state_sets = st.dictionaries(ids, versions)
+
+# --- Changes ---
+
+
+@given(state_sets, state_sets)
+def test_changes_are_exact(before: dict[int, int], after: dict[int, int]) -> None:
+    told = changes(before, after)
+    assert {each.id: each.before for each in told if each.before is not None} == before
+    assert {each.id: each.after for each in told if each.after is not None} == after
+    assert [each.id for each in told] == sorted({*before, *after})
+
+
+@given(state_sets)
+def test_between_a_set_of_states_and_itself_everything_is_kept(states: dict[int, int]) -> None:
+    assert all(each.kind is ChangeKind.KEEP for each in changes(states, states))
+
+
+def _backwards(told: tuple[StateChange, ...]) -> tuple[StateChange, ...]:
+    return tuple(StateChange(each.id, each.after, each.before) for each in told)
+
+
+@given(resting_stacks(), livepatches())
+def test_a_reversal_is_the_changes_of_the_load_read_backwards(stack: Stack, livepatch: Livepatch) -> None:
+    assume(stack.find(livepatch.name) is None)
+    moving = dataclasses.replace(Installed.expected(livepatch), transition=True)
+    during = dataclasses.replace(stack, livepatches=(*stack.livepatches, moving))
+    reversal = state_changes(during, Reverse(livepatch.name))
+    assert reversal == _backwards(state_changes(stack, Load(livepatch)))
+
+
+@given(resting_stacks(), st.data())
+def test_a_reversal_is_the_changes_of_the_disabling_read_backwards(stack: Stack, data: st.DataObject) -> None:
+    assume(stack.livepatches)
+    going = data.draw(st.sampled_from(stack.livepatches))
+    moving = dataclasses.replace(going, transition=True, enabled=False)
+    during = dataclasses.replace(
+        stack, livepatches=tuple(moving if each is going else each for each in stack.livepatches)
+    )
+    assert state_changes(during, Reverse(going.name)) == _backwards(state_changes(stack, Disable(going.name)))
+
+
+@given(stacks(), names)
+def test_removing_a_module_changes_no_state_whatever_moves_meanwhile(stack: Stack, name: str) -> None:
+    assert all(each.kind is ChangeKind.KEEP for each in state_changes(stack, Remove(name)))
+
+
+# --- The kernel ---
+
+
+def _perform(kernel: KernelMachine, action: Action) -> int | None:
+    """Ask the kernel for `action`; None where there is no such request: what it asks of sysfs means another action."""
+    moving = None if kernel.moving is None else kernel.moving.name
+    match action:
+        case Load(livepatch):
+            return kernel.finit_module(livepatch)
+        case Disable(name):
+            return None if name == moving else kernel.write_enabled(name, False)
+        case Reverse(name):
+            return kernel.write_enabled(name, not kernel.moving.enabled) if kernel.moving and name == moving else None
+        case Remove(name):
+            return kernel.delete_module(name)
+
+
+known_actions: st.SearchStrategy[Action] = st.one_of(
+    st.builds(Load, known_livepatches), st.builds(Disable, names), st.builds(Reverse, names), st.builds(Remove, names)
+)
+
+
+def known_actions_on(stack: Stack) -> st.SearchStrategy[Action]:
+    return actions_on(stack, known_livepatches, known_actions)
+
+
+@st.composite
+def kernels(draw: st.DrawFn) -> KernelMachine:
+    """A kernel that some history has led to where it is."""
+    kernel = KernelMachine(RELEASE)
+    for livepatch in draw(resting_livepatches(states=state_arrays)):
+        kernel.finit_module(livepatch)
+        kernel.complete()
+    for _event in range(draw(st.integers(0, 8))):
+        _happen(kernel, draw)
+    return kernel
+
+
+def _happen(kernel: KernelMachine, draw: st.DrawFn) -> None:
+    event = draw(st.sampled_from(["act", "act", "complete", "force"]))
+    if event == "complete":
+        kernel.complete()
+    elif event == "force":
+        kernel.write_force()
+    else:
+        _perform(kernel, draw(known_actions_on(kernel.look())))
+
+
+def _same(one: Stack, other: Stack) -> bool:
+    """Equal but for the order of the leftovers, which has no meaning."""
+    return (one.livepatches, frozenset(one.leftovers)) == (other.livepatches, frozenset(other.leftovers))
+
+
+@given(kernels())
+@settings(max_examples=300)
+def test_a_transition_ends_where_the_kernel_takes_it(kernel: KernelMachine) -> None:
+    expected = kernel.look().settled
+    kernel.complete()
+    assert _same(kernel.look(), expected)
+
+
+@given(kernels())
+@settings(max_examples=300)
+def test_a_reversed_transition_ends_where_the_kernel_takes_it(kernel: KernelMachine) -> None:
+    expected = kernel.look().origin
+    if kernel.moving is not None:
+        kernel.write_enabled(kernel.moving.name, not kernel.moving.enabled)
+    kernel.complete()
+    assert _same(kernel.look(), expected)
+
+
+@given(kernels(), st.data())
+@settings(max_examples=300)
+def test_the_judge_refuses_what_the_kernel_refuses_and_nothing_else(kernel: KernelMachine, data: st.DataObject) -> None:
+    action = data.draw(known_actions_on(kernel.look()))
+    verdict = judge(kernel.look(), action, ALLOW_ALL)
+    expected = kernel.look().after(action).settled
+    answer = _perform(kernel, action)
+    assert verdict.decision is (Decision.ALLOW if answer == 0 else Decision.DENY)
+    if answer == 0:
+        kernel.complete()
+        assert _same(kernel.look(), expected)
+
+
+# --- Policies ---
+
+
+@given(stacks(), actions)
+def test_a_policy_that_allows_everything_never_denies_by_itself(stack: Stack, action: Action) -> None:
+    verdict = judge(stack, action, ALLOW_ALL)
+    denials = [each for each in verdict.findings if each.decision is Decision.DENY]
+    assert all(each.rule.kind in (RuleKind.KERNEL, RuleKind.BUILTIN) for each in denials)
+    assert verdict.decision is (Decision.DENY if denials else Decision.ALLOW)
+
+
+@given(stacks(readable=st.booleans()), actions, policies)
+def test_a_verdict_is_as_bad_as_its_worst_finding_and_a_denial_says_what_to_do(
+    stack: Stack, action: Action, site: Policy
+) -> None:
+    verdict = judge(stack, action, site)
+    worst = min(
+        verdict.findings, key=lambda each: [Decision.DENY, Decision.UNKNOWN, Decision.ALLOW].index(each.decision)
+    )
+    assert verdict.decision is worst.decision
+    assert worst in verdict.reasons
+    assert all(each.remedy for each in verdict.findings if each.decision is not Decision.ALLOW)
+
+
+@given(stacks(readable=st.booleans()), actions, policies)
+def test_every_changed_state_has_a_finding_of_its_own_unless_a_module_is_just_removed(
+    stack: Stack, action: Action, site: Policy
+) -> None:
+    assume(not isinstance(action, Remove))
+    verdict = judge(stack, action, site)
+    assert all(any(True for _finding in verdict.about(change.id)) for change in verdict.changes)
+
+
+@given(stacks(), actions, policies)
+def test_a_verdict_is_unknown_only_to_who_could_not_read_the_kernel(stack: Stack, action: Action, site: Policy) -> None:
+    assert judge(stack, action, site).decision is not Decision.UNKNOWN
+
+
+@given(stacks(), actions, policies)
+def test_rules_on_states_only_ever_take_away(stack: Stack, action: Action, site: Policy) -> None:
+    if judge(stack, action, dataclasses.replace(site, states={})).decision is not Decision.ALLOW:
+        assert judge(stack, action, site).decision is not Decision.ALLOW
+
+
+@given(stacks(readable=st.booleans()), actions, policies)
+def test_auditing_lets_through_all_but_what_the_kernel_itself_refuses(
+    stack: Stack, action: Action, site: Policy
+) -> None:
+    verdict = judge(stack, action, site)
+    enforcing, auditing = (obstructs(verdict, dataclasses.replace(site, mode=mode)) for mode in Mode)
+    assert enforcing is (verdict.decision is not Decision.ALLOW)
+    assert auditing is any(
+        each.decision is Decision.DENY and each.rule.kind is RuleKind.KERNEL for each in verdict.findings
+    )
+    assert enforcing or not auditing
+
+
+@given(stacks(), st.data(), policies, ids)
+def test_no_sequence_of_allowed_actions_takes_a_sticky_state_out_or_back(
+    stack: Stack, data: st.DataObject, site: Policy, state_id: int
+) -> None:
+    site = dataclasses.replace(site, states={**site.states, state_id: sticky(state_id)})
+    for _step in range(8):
+        action = data.draw(actions_on(stack, livepatches()))
+        if judge(stack, action, site).decision is not Decision.ALLOW:
+            continue
+        before = stack.settled.states.get(state_id)
+        stack = stack.after(action)
+        after = stack.settled.states.get(state_id)
+        assert before is None or (after is not None and after >= before)
+
+
+@given(kernels(), st.data(), ids)
+def test_a_kernel_that_asks_the_judge_first_never_loses_a_sticky_state(
+    kernel: KernelMachine, data: st.DataObject, state_id: int
+) -> None:
+    site = policy(sticky(state_id))
+    before = kernel.look().settled.states.get(state_id)
+    for _step in range(8):
+        action = data.draw(known_actions_on(kernel.look()))
+        if judge(kernel.look(), action, site).decision is Decision.ALLOW:
+            _perform(kernel, action)
+        elif data.draw(st.booleans()):
+            kernel.complete()
+        after = kernel.look().settled.states.get(state_id)
+        assert before is None or (after is not None and after >= before)
+        before = after
