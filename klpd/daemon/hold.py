@@ -8,6 +8,7 @@ Files that turn out to be no livepatches are ignored until they change, and reac
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import select
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from klpd.errors import KernelError, ModuleFormatError
 from klpd.files import read_descriptor
 from klpd.kernel.fanotify import Fanotify
+from klpd.kernel.inotify import NewDirectories
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,6 +53,8 @@ class Hold:
         self._timed_out = timed_out
         self.timeout = timeout
         self._group = Fanotify()
+        self._news = NewDirectories()
+        self._roots: tuple[Path, ...] = ()
         self._stop = os.eventfd(0, os.EFD_CLOEXEC)
         self._workers = ThreadPoolExecutor(_WORKERS, "judge")
         self._lock = threading.Lock()
@@ -64,10 +68,23 @@ class Hold:
         return len(self._watched)
 
     def watch(self, roots: Iterable[Path]) -> None:
-        """Watch these directories and those below them.  One that is not there is passed over."""
-        for root in roots:
-            for folder, _folders, _files in os.walk(root, onerror=_not_walked):
-                self._watch_one(Path(folder))
+        """Watch these directories and all below them, those included that come later.
+
+        One that is not there is passed over.
+        """
+        self._roots = tuple(roots)
+        for root in self._roots:
+            self._watch_tree(root)
+
+    def fileno(self) -> int:
+        """Readable when `watch_new` has something to do."""
+        return self._news.fileno()
+
+    def watch_new(self) -> None:
+        """Watch the directories that have appeared below those that are watched."""
+        found, lost = self._news.read()
+        for folder in self._roots if lost else found:
+            self._watch_tree(folder)
 
     def start(self) -> None:
         self._thread.start()
@@ -78,16 +95,22 @@ class Hold:
         self._thread.join()
         self._workers.shutdown(cancel_futures=True)
         self._group.close()
+        self._news.close()
 
-    def _watch_one(self, folder: Path) -> None:
-        if folder in self._watched:
-            return
-        try:
-            self._group.watch(folder)
-        except KernelError as error:
-            log.warning("%s is not watched: %s", folder, error)
-            return
-        self._watched.add(folder)
+    def _watch_tree(self, root: Path) -> None:
+        folders = [root]
+        while folders:
+            folder = folders.pop()
+            try:
+                # Watched before it is listed, so that nothing that comes in between is missed.
+                self._news.add(folder)
+                self._group.watch(folder)
+                folders += [Path(entry.path) for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
+            except (KernelError, OSError) as error:
+                if getattr(error, "errno", None) != errno.ENOENT:
+                    log.warning("%s is not watched: %s", folder, error)
+                continue
+            self._watched.add(folder)
 
     def _serve(self) -> None:
         poller = select.poll()
@@ -172,8 +195,3 @@ class Hold:
                     self._group.allow(opening)
         for file, pid in overdue:
             self._timed_out(file, pid)
-
-
-def _not_walked(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError):
-        log.warning("%s is not watched: %s", error.filename, error.strerror)

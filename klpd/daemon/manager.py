@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from klpd.daemon.store import History, Moment, Store
     from klpd.judge.planner import Plan
     from klpd.model import Livepatch, Stack
-    from klpd.report import Defence
+    from klpd.report import Defence, JobReport
 
 ORIGINAL: Final = "original"
 """What `to` says for the unpatched kernel."""
@@ -92,17 +92,17 @@ class Manager:
             self._properties,
         )
 
-    def job_changed(self, job: Job) -> None:
-        """Tell the bus how a job gets on; to be called on the main loop."""
-        found = self._published.get(job.report.id)
+    def job_changed(self, job: Job, report: JobReport) -> None:
+        """Tell the bus that a job's report became this one; to be called on the main loop, in their order."""
+        found = self._published.get(report.id)
         if found is None:
             return
         _job, publication = found
-        publication.emit_changed({name: _JOB_TYPES[name](value) for name, value in _job_changes(job).items()})
-        if job.report.state.final:
-            self._record.job_ended(job.report)
-            values = (job.report.id, _job_path(job), job.report.state.value)
-            self._object.emit("JobRemoved", GLib.Variant("(uos)", values))
+        changes = _job_changes(report)
+        publication.emit_changed({name: GLib.Variant(_JOB_TYPES[name], value) for name, value in changes.items()})
+        if report.state.final:
+            self._record.job_ended(report)
+            self._object.emit("JobRemoved", GLib.Variant("(uos)", (report.id, _job_path(job), report.state.value)))
             self._loop.after(_LINGER, lambda: self._forget(job))
 
     def policy_changed(self) -> None:
@@ -228,7 +228,7 @@ class Manager:
             _job_path(job),
             self._job_xml,
             {"Cancel": lambda cancel: self._cancel(cancel, job)},
-            lambda: {"Id": job.report.id, "Kind": job.report.kind, **_job_changes(job)},
+            lambda: {"Id": job.report.id, "Kind": job.report.kind, **_job_changes(job.report)},
         )
         self._published[job.report.id] = (job, publication)
         self._object.emit("JobNew", GLib.Variant("(uo)", (job.report.id, _job_path(job))))
@@ -283,15 +283,10 @@ def _nowhere(to: str, history: History) -> UsageError:
     )
 
 
-_JOB_TYPES: Final[dict[str, Callable[[object], GLib.Variant]]] = {
-    "State": lambda value: GLib.Variant("s", value),
-    "Progress": lambda value: GLib.Variant("d", value),
-    "Report": lambda value: GLib.Variant("a{sv}", value),
-}
+_JOB_TYPES: Final = {"State": "s", "Progress": "d", "Report": "a{sv}"}
 
 
-def _job_changes(job: Job) -> dict[str, object]:
-    report = job.report
+def _job_changes(report: JobReport) -> dict[str, object]:
     return {"State": report.state.value, "Progress": report.progress, "Report": to_dictionary(to_plain(report))}
 
 

@@ -33,6 +33,7 @@ from klpd.report import BUS_NAME
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from klpd.daemon.jobs import Job
     from klpd.daemon.journal import Journal
     from klpd.judge.rules import Policy
     from klpd.report import Defence
@@ -60,7 +61,7 @@ class Daemon:
             self._kernel,
             self._policy,
             self._store.read,
-            changed=lambda job: self._loop.call_soon(lambda: self._manager.job_changed(job)),
+            changed=self._job_changed,
             ended=self._watch.look,
         )
         self._bus = Bus(self._loop)
@@ -83,6 +84,8 @@ class Daemon:
         self._end_uevents = self._loop.watch(self._uevents.fileno(), self._read_uevents)
         if self._guard is not None:
             self._loop.watch(self._guard.fileno(), self._read_guard)
+        if self._hold is not None:
+            self._loop.watch(self._hold.fileno(), self._hold.watch_new)
         for defence in self._defences():
             self._record.defence(defence)
         self._watch.look()
@@ -97,6 +100,10 @@ class Daemon:
         self._loop.run()
         notify("STOPPING=1")
         self._stop()
+
+    def _job_changed(self, job: Job) -> None:
+        report = job.report  # as it is now; by the time that the loop comes to it, it may be another
+        self._loop.call_soon(lambda: self._manager.job_changed(job, report))
 
     def _policy(self) -> Policy:
         return self._policies.current
