@@ -116,8 +116,8 @@ class Guard:
         """Have a guard of this version, in this mode: the one that is pinned, or else a new one.
 
         A guard of another version is removed when the new one is attached, so the gate is at no moment open.  Ends with
-        the self-test, whose outcome `status` tells.  Raises GuardError where this kernel cannot have a guard, or
-        KernelError.
+        the self-test, whose outcome `status` tells; events from before are kept for this Guard's `read_events`.  Raises
+        GuardError where this kernel cannot have a guard, or KernelError.
         """
         obstacles = guard_checks.obstacles()
         if obstacles:

@@ -69,7 +69,7 @@ def try_to_load() -> Trial:
     data = impossible_livepatch(f"klpd_selftest_{secrets.token_hex(8)}")
     return Trial(
         digest=hashlib.sha256(data).hexdigest(),
-        attempts=(Attempt(Way.FILE, _load_from_file(data)), Attempt(Way.BUFFER, _load_from_buffer(data))),
+        attempts=(Attempt(Way.FILE, load_from_file(data)), Attempt(Way.BUFFER, load_from_buffer(data))),
     )
 
 
@@ -95,7 +95,8 @@ def impossible_livepatch(name: str) -> bytes:
     return (header + modinfo + names).ljust(table_at, b"\0") + table
 
 
-def _load_from_file(data: bytes) -> int:
+def load_from_file(data: bytes) -> int:
+    """finit_module(2) of a memfd: the errno, or 0."""
     try:
         load_module(data, "the guard's self-test")
     except KernelError as error:
@@ -103,8 +104,8 @@ def _load_from_file(data: bytes) -> int:
     return 0
 
 
-def _load_from_buffer(data: bytes) -> int:
-    """init_module(2), which glibc has a symbol for, if no declaration."""
+def load_from_buffer(data: bytes) -> int:
+    """init_module(2), which glibc has a symbol for, if no declaration: the errno, or 0."""
     libc = ctypes.CDLL(None, use_errno=True)
     return ctypes.get_errno() if libc.init_module(data, ctypes.c_ulong(len(data)), b"") else 0
 

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The guard on a real kernel: what it refuses, what it lets pass, and what it tells."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from tests.livepatches.evasions import BROKEN, EVASIONS
+from tests.vm.lab import Lab, livepatch_bytes
+
+if TYPE_CHECKING:
+    from tests.vm.host import Host
+
+NAME: Final = "klp_cmdline_v1"
+WAYS: Final = ("file", "memfd", "buffer")
+MINUTE: Final = 60
+
+
+@pytest.fixture
+def lab(bare_host: Host) -> Lab:
+    return Lab(bare_host)
+
+
+@pytest.fixture
+def closed(lab: Lab) -> Lab:
+    assert lab("close")["state"] == "closed"
+    return lab
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_unapproved_livepatch_is_refused_before_any_of_its_code_runs(closed: Lab, way: str) -> None:
+    path = closed.livepatch(NAME)
+    closed.host.run("dmesg --clear")
+    assert closed.load(way, path) == "EPERM"
+    assert closed.host.run("dmesg").stdout == ""
+    assert NAME not in closed.host.run("cat /proc/modules").stdout
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_approved_livepatch_is_loaded(closed: Lab, way: str) -> None:
+    path = closed.livepatch(NAME)
+    closed("approve", path, MINUTE)
+    assert closed.load(way, path) == "ok"
+    assert NAME in closed.host.run("cat /proc/cmdline").stdout
+
+
+def test_a_refusal_tells_who_wanted_what(closed: Lab) -> None:
+    path = closed.livepatch(NAME)
+    closed.load("file", path)
+    (event,) = closed("events")
+    data = livepatch_bytes(NAME)
+    assert event.pop("time_ns") > 0
+    assert event.pop("pid") == event.pop("tid") > 0
+    assert event == {
+        "generation": 1,
+        "lock": "load",
+        "way": "finit_module",
+        "input": "livepatch",
+        "verdict": "unapproved",
+        "allowed": False,
+        "uid": 0,
+        "command": "python3",
+        "module": NAME,
+        "size": len(data),
+        "digest": hashlib.sha256(data).hexdigest(),
+    }
+
+
+@pytest.mark.parametrize("tool", ["insmod", "modprobe"])
+def test_tools_are_refused_like_anybody(closed: Lab, tool: str) -> None:
+    path = closed.livepatch(NAME)
+    closed.host.run(
+        f"mkdir -p /lib/modules/$(uname -r)/updates && cp {path} /lib/modules/$(uname -r)/updates", check=True
+    )
+    closed.host.run("depmod -a", check=True)
+    refused = closed.host.run(f"{tool} {path if tool == 'insmod' else NAME}")
+    assert refused.returncode != 0
+    assert "Operation not permitted" in refused.stderr
+
+
+def test_an_approval_is_used_up(closed: Lab) -> None:
+    path = closed.livepatch(NAME)
+    closed("approve", path, MINUTE)
+    assert closed.load("file", path) == "ok"
+    assert closed.load("file", path) == "EPERM"
+    assert [each["verdict"] for each in closed("events") if "verdict" in each] == ["allowed", "unapproved"]
+
+
+def test_of_many_loaders_at_once_one_uses_the_approval(closed: Lab) -> None:
+    path = closed.livepatch(NAME)
+    closed("approve", path, MINUTE)
+    assert sorted(closed("load_at_once", "memfd", path, 24)) == ["EPERM"] * 23 + ["ok"]
+
+
+def test_a_withdrawn_approval_is_none(closed: Lab) -> None:
+    path = closed.livepatch(NAME)
+    closed("approve", path, MINUTE)
+    assert closed("withdraw", path) is True
+    assert closed.load("file", path) == "EPERM"
+    assert closed("withdraw", path) is False
+
+
+def test_an_approval_expires(closed: Lab) -> None:
+    path = closed.livepatch(NAME)
+    closed("approve", path, 0.01)
+    assert closed.load("file", path) == "EPERM"
+    assert [each["verdict"] for each in closed("events")] == ["expired"]
+
+
+def test_expired_approvals_make_room(closed: Lab) -> None:
+    assert closed("approve_many", 5000, 0.001) == 5000
+
+
+def test_too_many_approvals_are_an_error(closed: Lab) -> None:
+    assert closed("approve_many", 5000, MINUTE) == 4096
+
+
+def test_an_approval_for_this_generation_is_good(closed: Lab) -> None:
+    path = closed.livepatch(NAME)
+    closed("approve", path, MINUTE, closed("counters")["generation"])
+    assert closed.load("file", path) == "ok"
+
+
+def test_an_approval_is_void_once_the_stack_has_changed(closed: Lab) -> None:
+    path, other = closed.livepatch(NAME), closed.livepatch("klp_add")
+    closed("approve", path, MINUTE, closed("counters")["generation"])
+    closed("approve", other, MINUTE)
+    assert closed.load("file", other) == "ok"
+    closed.settle()
+    closed("events")
+    assert closed.load("file", path) == "EPERM"
+    assert [each["verdict"] for each in closed("events")] == ["stale"]
+
+
+def test_transitions_are_told_and_counted(closed: Lab) -> None:
+    path = closed.livepatch(NAME)
+    closed("approve", path, MINUTE)
+    closed.load("file", path)
+    closed.settle()
+    closed.take_out(NAME)
+    told = [(each["livepatch"], each["ended"], each["generation"]) for each in closed("events")[1:]]
+    assert told == [(NAME, False, 2), (NAME, True, 3), (NAME, False, 4), (NAME, True, 5)]
+    assert closed("counters")["generation"] == 5
+
+
+def test_ordinary_modules_pass_without_an_event(closed: Lab) -> None:
+    before = closed("counters")["plain"]
+    closed.host.run("modprobe dummy && rmmod dummy && modprobe dummy", check=True)
+    assert closed("counters")["plain"] == before + 2
+    assert closed("events") == []
+
+
+@pytest.mark.parametrize("way", ["memfd", "buffer"])
+def test_no_evasion_gets_through(closed: Lab, way: str) -> None:
+    data = livepatch_bytes(NAME)
+    paths = [closed.file(name, change(data)) for name, change in {**EVASIONS, **BROKEN}.items()]
+    answers = closed("load", way, *paths)
+    assert len(answers) == len(EVASIONS) + len(BROKEN)
+    # What is not even an ELF file is for the loader to decompress; what has no ELF header never comes to the guard.
+    assert set(answers.values()) <= {"EPERM", "ENOSYS", "ENOEXEC"}
+    assert {answers[f"{name}.ko"] for name in EVASIONS} == {"EPERM"}
+    assert closed.host.run("ls /sys/kernel/livepatch").stdout == ""
+
+
+def test_the_evasions_are_livepatches_to_a_kernel_without_guard(lab: Lab) -> None:
+    data = livepatch_bytes(NAME)
+    for name, change in EVASIONS.items():
+        assert (name, lab.load("file", lab.file(name, change(data)))) == (name, "ok")
+        lab.settle()
+        assert (name, lab.host.run("ls /sys/kernel/livepatch").stdout) == (name, f"{NAME}\n")
+        lab.take_out(NAME)
+
+
+def test_an_approved_oddity_is_loaded(closed: Lab) -> None:
+    path = closed.file("odd", EVASIONS["second-modinfo-after"](livepatch_bytes(NAME)))
+    closed("approve", path, MINUTE)
+    assert closed.load("file", path) == "ok"
+    assert closed("events")[0]["input"] == "unparsed"
+
+
+def test_the_digest_is_sha256(closed: Lab) -> None:
+    around_blocks = (64, 65, 118, 119, 120, 127, 128, 129, 183, 184, 1000)
+    assert closed("digests", *around_blocks, 1 << 20, (3 << 20) + 7) == {}
+
+
+def test_what_is_too_big_to_digest_is_refused(closed: Lab) -> None:
+    path = closed.file("big", b"\x7fELF")
+    closed.host.run(f"truncate --size {(64 << 20) + 1} {path}", check=True)
+    assert closed.load("file", path) == "EPERM"
+    assert [each["verdict"] for each in closed("events")] == ["too-big"]
+
+
+def test_compressed_bytes_are_left_to_the_loader_to_decompress(closed: Lab) -> None:
+    path = closed.livepatch(NAME)
+    closed.host.run(f"xz --keep --check=crc32 {path}", check=True)
+    assert closed.load("compressed-file", f"{path}.xz") == "ENOSYS"
+    assert [(each["verdict"], each["allowed"]) for each in closed("events")] == [("compressed", False)]
+    assert closed.host.run(f"insmod {path}.xz").returncode != 0
+    closed("approve", path, MINUTE)
+    closed.host.run(f"insmod {path}.xz", check=True)
+
+
+def test_observing_refuses_nothing_and_tells_what_it_would_have(lab: Lab) -> None:
+    assert lab("close", "observe")["state"] == "observing"
+    assert lab.load("file", lab.livepatch(NAME)) == "ok"
+    event = lab("events")[0]
+    assert (event["verdict"], event["allowed"]) == ("unapproved", True)
+
+
+def test_switched_off_it_refuses_nothing_and_uses_no_approval_up(lab: Lab) -> None:
+    path = lab.livepatch(NAME)
+    assert lab("close", "off")["state"] == "open"
+    lab("approve", path, MINUTE)
+    assert lab.load("file", path) == "ok"
+    assert lab("events")[0]["verdict"] == "off"
+    assert lab("withdraw", path) is True
+
+
+def test_its_mode_can_be_changed_at_any_time(closed: Lab) -> None:
+    path = closed.livepatch(NAME)
+    closed("set_mode", "observe")
+    assert closed("status")["state"] == "observing"
+    closed("set_mode", "enforce")
+    assert closed.load("file", path) == "EPERM"

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The guard's life in the kernel: how it comes and goes, who takes it over, and where it cannot be had."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from tests.vm.boot import Options
+from tests.vm.lab import Lab
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.vm.host import Host
+
+NAME: Final = "klp_cmdline_v1"
+PINS: Final = "/sys/fs/bpf/klpd"
+OBJECT: Final = "/usr/lib/python3/dist-packages/klpd/kernel/bpf/guard.bpf.o"
+
+
+@pytest.fixture
+def lab(bare_host: Host) -> Lab:
+    return Lab(bare_host)
+
+
+def test_it_stays_when_who_closed_the_gate_is_gone(lab: Lab) -> None:
+    lab("close")
+    assert lab.load("file", lab.livepatch(NAME)) == "EPERM"
+
+
+def test_who_takes_it_over_reads_what_happened_meanwhile(lab: Lab) -> None:
+    lab("close")
+    lab.load("file", lab.livepatch(NAME))
+    assert [each["module"] for each in lab("take_over")] == [NAME]
+    assert lab("take_over") == []
+
+
+def test_taking_it_over_keeps_programs_generation_and_approvals(lab: Lab) -> None:
+    path, other = lab.livepatch("klp_add"), lab.livepatch(NAME)
+    lab("close")
+    lab("approve", other, 60)
+    lab.load("file", other)
+    lab.settle()
+    lab("approve", path, 60, 3)
+    identity = lab.host.run(f"stat --format %i {PINS}/guard/load_file").stdout
+    assert lab("close")["counters"]["generation"] == 3
+    assert lab.host.run(f"stat --format %i {PINS}/guard/load_file").stdout == identity
+    assert lab.load("file", path) == "ok"
+
+
+def test_a_newer_one_replaces_it_with_no_open_moment(lab: Lab) -> None:
+    path = lab.livepatch(NAME)
+    lab("close")
+    lab.host.run(f"cp {OBJECT} newer.bpf.o && printf '\\n' >> newer.bpf.o", check=True)
+    before = lab.host.run(f"stat --format %i {PINS}/guard/load_file").stdout
+    loader = lab.host.spawn(["python3", "-I", "guard_lab.py", "load_until", "memfd", path, "/root/stop"])
+    lab.host.run("while ! test -e stop.started; do sleep 0.1; done", check=True)
+    for each in (("enforce", "newer.bpf.o"), ("enforce",), ("enforce", "newer.bpf.o")):
+        assert lab("close", *each)["state"] == "closed"
+    lab.host.run("touch stop", check=True)
+    loader.wait(60)
+    assert b"EPERM" in loader.stdout
+    assert b"ok" not in loader.stdout
+    assert lab.host.run(f"stat --format %i {PINS}/guard/load_file").stdout != before
+    assert lab.host.run(f"ls {PINS}").stdout.split() == ["guard"]
+
+
+def test_what_an_interrupted_replacement_left_is_cleared_away(lab: Lab) -> None:
+    lab("close")
+    lab.host.run(f"mv {PINS}/guard {PINS}/going-1 && mkdir {PINS}/coming-1", check=True)
+    assert lab.load("file", lab.livepatch(NAME)) == "EPERM"
+    assert lab("close")["state"] == "closed"
+    assert lab.host.run(f"ls {PINS}").stdout.split() == ["guard"]
+
+
+def test_only_root_sees_its_pins(lab: Lab) -> None:
+    lab("close")
+    assert lab.host.run(f"stat --format %a:%U {PINS} {PINS}/guard").stdout.split() == ["700:root", "700:root"]
+
+
+def test_removing_it_opens_the_gate(lab: Lab) -> None:
+    lab("close")
+    assert lab("remove")["state"] == "open"
+    assert lab.load("file", lab.livepatch(NAME)) == "ok"
+
+
+def test_removing_its_pins_by_hand_opens_the_gate_and_is_told(lab: Lab) -> None:
+    lab("close")
+    lab.host.run(f"rm {PINS}/guard/load_*", check=True)
+    status = lab("status")
+    assert status["state"] == "open"
+    assert "removed" in status["reason"]
+    assert lab.load("file", lab.livepatch(NAME)) == "ok"
+
+
+def test_its_self_test_finds_a_way_that_is_open(lab: Lab) -> None:
+    lab("close")
+    lab.host.run(f"rm {PINS}/guard/load_buffer", check=True)
+    status = lab("test")
+    assert status["state"] == "ineffective"
+    assert "it does not see init_module" in status["reason"]
+    assert "livepatches loaded with init_module are not refused" in status["reason"]
+
+
+def test_closing_the_gate_again_mends_it(lab: Lab) -> None:
+    lab("close")
+    lab.host.run(f"rm {PINS}/guard/load_buffer", check=True)
+    assert lab("close")["state"] == "closed"
+    assert lab.load("buffer", lab.livepatch(NAME)) == "EPERM"
+
+
+def test_under_full_preemption_no_loader_slips_past_another(boot: Callable[[Options], Host]) -> None:
+    lab = Lab(boot(Options(klpd=False, kernel_arguments=("preempt=full",))))
+    assert "(full)" in lab.host.run("cat /sys/kernel/debug/sched/preempt").stdout
+    assert lab("close")["state"] == "closed"
+    # Large, so that its digest takes longer than a time slice.
+    path = lab.file("large", b"\x7fELF" + bytes(512 << 10))
+    assert lab("load_at_once", "file", path, 24) == ["EPERM"] * 24
+    assert lab("status")["recursion_misses"] == 0
+
+
+def test_without_bpf_among_the_security_modules_there_is_none_and_the_reason_is_told(
+    boot: Callable[[Options], Host],
+) -> None:
+    lab = Lab(boot(Options(klpd=False, kernel_arguments=("lsm=lockdown,capability,apparmor",))))
+    status = lab("close")
+    assert status["state"] == "unavailable"
+    assert '"bpf" is not among the active security modules' in status["reason"]
+    assert lab.host.run(f"ls {PINS}").returncode != 0
+
+
+def test_under_lockdown_confidentiality_there_is_none_and_the_reason_is_told(bare_host: Host) -> None:
+    bare_host.run("echo confidentiality > /sys/kernel/security/lockdown", check=True)
+    status = Lab(bare_host)("close")
+    assert status["state"] == "unavailable"
+    assert "lockdown=confidentiality" in status["reason"]
+
+
+def test_under_lockdown_integrity_it_works(bare_host: Host) -> None:
+    bare_host.run("echo integrity > /sys/kernel/security/lockdown", check=True)
+    status = Lab(bare_host)("close")
+    assert (status["state"], status["reason"]) == ("closed", "")
+
+
+def test_without_a_bpf_file_system_there_is_none_and_the_reason_is_told(lab: Lab) -> None:
+    lab.host.run("umount /sys/fs/bpf", check=True)
+    status = lab("close")
+    assert status["state"] == "unavailable"
+    assert "mount -t bpf" in status["reason"]
+
+
+def test_where_no_module_may_be_loaded_it_does_not_claim_to_work(lab: Lab) -> None:
+    lab.host.run("sysctl -q kernel.modules_disabled=1", check=True)
+    status = lab("close")
+    assert status["state"] == "ineffective"
+    assert "it does not see finit_module (which said: Operation not permitted)" in status["reason"]
