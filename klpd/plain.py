@@ -6,6 +6,7 @@ An absent value is an absent key.  Reading checks every type and names the place
 
 from __future__ import annotations
 
+import reprlib
 import types
 import typing
 from dataclasses import MISSING, fields, is_dataclass
@@ -19,6 +20,8 @@ T = typing.TypeVar("T")
 
 class PlainError(KlpdError):
     """Plain values that do not have the shape asked for."""
+
+    dbus_name = "org.klpd1.Error.BadValue"
 
 
 def to_plain(value: object) -> Plain:
@@ -55,20 +58,30 @@ def _read(wanted: object, plain: object, place: str) -> object:
             raise TypeError(f"{wanted} has no one plain form")
         return _read(choices[0], plain, place)
     if origin is tuple:
-        (item, *_) = typing.get_args(wanted)
+        item, *rest = typing.get_args(wanted)
+        if rest != [...]:
+            raise TypeError(f"{wanted} has no plain form: its items are not all of one type")
         return tuple(_read(item, each, f"{place}[{index}]") for index, each in enumerate(_checked(plain, list, place)))
     if not isinstance(wanted, type):
         raise TypeError(f"{wanted} has no plain form")
     if is_dataclass(wanted):
         return _read_dataclass(wanted, _checked(plain, dict, place), place)
     if issubclass(wanted, Enum):
+        return _read_enum(wanted, plain, place)
+    if wanted is float and isinstance(plain, int) and not isinstance(plain, bool):
         try:
-            return wanted(plain)
-        except ValueError:
-            raise PlainError(f"{place}: {plain!r} is none of {', '.join(str(each.value) for each in wanted)}") from None
-    if wanted is float and isinstance(plain, int):
-        return float(plain)
+            return float(plain)
+        except OverflowError:
+            raise PlainError(f"{place}: the integer is too large for a float") from None
     return _checked(plain, wanted, place)
+
+
+def _read_enum(wanted: type[Enum], plain: object, place: str) -> Enum:
+    members: dict[object, Enum] = {each.value: each for each in wanted}
+    value = _checked(plain, type(next(iter(members))), place)
+    if value not in members:
+        raise PlainError(f"{place}: {reprlib.repr(value)} is none of {', '.join(map(str, members))}")
+    return members[value]
 
 
 def _read_dataclass(wanted: type, plain: dict[str, object], place: str) -> object:
