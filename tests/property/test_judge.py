@@ -23,8 +23,9 @@ from klpd.model import (
     StateChange,
     changes,
 )
+from tests import builders
 from tests.builders import RELEASE, policy, sticky
-from tests.property.kernel_machine import KernelMachine
+from tests.property.kernel_machine import KernelMachine, Patch, is_patch_compatible
 from tests.property.strategies import (
     actions,
     actions_on,
@@ -178,6 +179,20 @@ def test_the_judge_refuses_what_the_kernel_refuses_and_nothing_else(kernel: Kern
     if answer == 0:
         kernel.complete()
         assert _same(kernel.look(), expected)
+
+
+@given(
+    resting_stacks(states=state_arrays),
+    livepatches(named=st.just("klp_new"), states=state_arrays, replace=st.booleans()),
+)
+def test_the_judge_refuses_what_klp_is_patch_compatible_refuses_even_on_stacks_that_it_never_let_come_about(
+    stack: Stack, livepatch: Livepatch
+) -> None:
+    listed = [
+        Patch(builders.livepatch(each.name, each.states, replace=each.replace is True)) for each in stack.livepatches
+    ]
+    compatible = is_patch_compatible(Patch(livepatch), listed)
+    assert judge(stack, Load(livepatch), ALLOW_ALL).decision is (Decision.ALLOW if compatible else Decision.DENY)
 
 
 # --- Policies ---
