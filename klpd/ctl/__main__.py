@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from klpd.ctl.cli import parse
-from klpd.errors import ExitStatus, KlpdError
+from klpd.errors import ExitStatus, KlpdError, PolicyError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +54,8 @@ def _told(console: Console, error: Exception) -> int:
     if not isinstance(error, KlpdError):
         console.complain(f"an error of klpctl's own, {type(error).__name__}: {error}; --debug shows where")
         return ExitStatus.FAILED
-    console.complain(str(error))
+    for each in (error, *(error.others if isinstance(error, PolicyError) else ())):
+        console.complain(str(each))
     return exit_status_of(error.name) if isinstance(error, RemoteError) else error.exit_status
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 from gi.repository import Gio, GLib
 
-from klpd.ctl.files import open_module
+from klpd.ctl.files import open_file
 from klpd.ctl.requests import Apply, Disable, Revert
 from klpd.ctl.service import CancelRefused, Interrupted, RemoteError
 from klpd.errors import DaemonUnavailableError, KlpdError, NotAuthorizedError
@@ -175,7 +175,7 @@ class BusService:
     def _with_file(self, method: str, file: str, rest: str, arguments: tuple[object, ...]) -> object:
         """Call a manager's method whose first arguments are a file and its name."""
         descriptors = Gio.UnixFDList.new()
-        fd = open_module(file)
+        fd = open_file(file)
         try:
             index = descriptors.append(fd)
         finally:

@@ -209,15 +209,22 @@ class Commands:
     def _policy_check(self, files: tuple[str, ...]) -> int:
         from klpd.ctl.page import line
 
-        policy = self.machine.check_policy(files)
-        self.console.show(line(f"{each}: ok") for each in policy.files)
-        if not policy.files:
+        status = ExitStatus.OK
+        checked = files or self.machine.policy_files()
+        for file in checked:
+            complaints = self.machine.policy_complaints(file)
+            for each in complaints:
+                status = each.exit_status
+                self.console.complain(str(each))
+            if not complaints:
+                self.console.show([line(f"{file}: ok")])
+        if not checked:
             self.console.show([line("no policy files: the defaults hold")])
-        return ExitStatus.OK
+        return status
 
     def _policy_cat(self) -> int:
-        for file, text in self.machine.policy_texts():
-            self.console.out.write(f"# {file}\n{text.rstrip()}\n\n")
+        for file in self.machine.policy_files():
+            self.console.out.write(f"# {file}\n{self.machine.policy_text(file).rstrip()}\n\n")
         return ExitStatus.OK
 
 

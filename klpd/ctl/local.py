@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import closing
 from typing import TYPE_CHECKING, Protocol
 
-from klpd.ctl.files import open_module
+from klpd.ctl.files import open_file
 from klpd.errors import GuardError, PolicyError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from klpd.ctl.names import Names
     from klpd.judge.rules import Policy
     from klpd.model import Livepatch, Stack
@@ -28,9 +27,11 @@ class Machine(Protocol):
 
     def names(self) -> Names: ...
 
-    def check_policy(self, files: tuple[str, ...]) -> Policy: ...
+    def policy_files(self) -> tuple[str, ...]: ...
 
-    def policy_texts(self) -> Iterator[tuple[str, str]]: ...
+    def policy_complaints(self, file: str) -> tuple[PolicyError, ...]: ...
+
+    def policy_text(self, file: str) -> str: ...
 
 
 class ThisMachine:
@@ -41,13 +42,15 @@ class ThisMachine:
 
         Raises UsageError where it cannot be opened, ModuleFormatError where it is no livepatch module.
         """
-        from klpd import module
+        from klpd.files import read_descriptor
+        from klpd.module import read_livepatch
 
-        with open(open_module(file), "rb") as stream:
-            data = stream.read(module.LARGEST_FILE + 1)
-        if len(data) > module.LARGEST_FILE:
-            raise UsageError(f"{file} is larger than {module.LARGEST_FILE >> 20} MiB, which no livepatch is")
-        return module.read_livepatch(data, file=file)
+        fd = open_file(file)
+        try:
+            data = read_descriptor(fd, file)
+        finally:
+            os.close(fd)
+        return read_livepatch(data, file=file)
 
     def stack(self) -> Stack:
         """The installed stack; its states are known where kernel memory can be read, which root alone may."""
@@ -77,21 +80,28 @@ class ThisMachine:
         except (PolicyError, OSError):
             return {}
 
-    def check_policy(self, files: tuple[str, ...]) -> Policy:
-        """The policy of these files, or of those in force.  Raises PolicyError."""
-        from klpd.policy import read_policy
+    def policy_files(self) -> tuple[str, ...]:
+        """The policy files in force, in their order.  Raises PolicyError where they cannot be found."""
+        from klpd.policy import list_files
 
-        return read_policy(files) if files else read_policy()
+        return tuple(str(each) for each in list_files())
 
-    def policy_texts(self) -> Iterator[tuple[str, str]]:
-        """The policy files in force and what is in them, whether it checks or not."""
-        from klpd.policy import policy_files
+    def policy_complaints(self, file: str) -> tuple[PolicyError, ...]:
+        """All that is wrong with a policy file."""
+        from pathlib import Path
 
-        for path in policy_files():
-            try:
-                yield str(path), path.read_text(encoding="utf-8", errors="backslashreplace")
-            except OSError as error:
-                raise UsageError(f"cannot read {path}: {error.strerror}") from error
+        from klpd.policy import check_file
+
+        return check_file(Path(file))
+
+    def policy_text(self, file: str) -> str:
+        """What a policy file says, whether it checks or not.  Raises UsageError where it cannot be read."""
+        fd = open_file(file)
+        try:
+            with open(fd, encoding="utf-8", errors="backslashreplace") as stream:
+                return stream.read()
+        except OSError as error:
+            raise UsageError(f"cannot read {file}: {error.strerror}") from error
 
 
 def _unknown(_name: str, _build_id: str) -> None:

@@ -109,13 +109,17 @@ class Computer:
     def names(self) -> Names:
         return NAMES
 
-    def check_policy(self, files: tuple[str, ...]) -> Policy:
-        if files == ("broken.toml",):
-            raise PolicyError("no such key", file="broken.toml", line=3, column=1)
-        return replace(POLICY, files=files or POLICY.files)
+    def policy_files(self) -> tuple[str, ...]:
+        return (FILE,)
 
-    def policy_texts(self) -> Iterator[tuple[str, str]]:
-        yield FILE, '[policy]\ndefault = "allow"\n'
+    def policy_complaints(self, file: str) -> tuple[PolicyError, ...]:
+        if file != "broken.toml":
+            return ()
+        return tuple(PolicyError("no such key", file=file, line=line, column=1) for line in (3, 4))
+
+    def policy_text(self, file: str) -> str:
+        assert file == FILE
+        return '[policy]\ndefault = "allow"\n'
 
 
 class Terminal(io.StringIO):
@@ -314,8 +318,16 @@ def test_json_of_a_refused_job_has_its_exit_status() -> None:
     assert json.loads(outcome.out)["error"] == "org.klpd1.Error.Vetoed"
 
 
-def test_policy_files_that_check_are_named() -> None:
-    assert run(requests.PolicyCheck(("a.toml",)), None) == Outcome(ExitStatus.OK, "a.toml: ok\n", "")
+@pytest.mark.parametrize(("given", "checked"), [(("a.toml", "b.toml"), ("a.toml", "b.toml")), ((), (FILE,))])
+def test_policy_files_that_check_are_named(given: tuple[str, ...], checked: tuple[str, ...]) -> None:
+    shown = "".join(f"{each}: ok\n" for each in checked)
+    assert run(requests.PolicyCheck(given), None) == Outcome(ExitStatus.OK, shown, "")
+
+
+def test_all_that_is_wrong_with_policy_files_is_told() -> None:
+    complaints = "klpctl: broken.toml:3:1: no such key\nklpctl: broken.toml:4:1: no such key\n"
+    outcome = run(requests.PolicyCheck(("broken.toml", "a.toml")), None)
+    assert outcome == Outcome(ExitStatus.USAGE, "a.toml: ok\n", complaints)
 
 
 def test_policy_files_are_printed_with_their_names() -> None:
