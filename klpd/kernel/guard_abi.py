@@ -185,8 +185,10 @@ def parse_event(data: bytes) -> GuardEvent | TransitionEvent:
     (time_ns, generation, size, tid, pid, uid, kind, way, seen, verdict, refused, command, module, digest) = (
         _EVENT.unpack(data)
     )
+    if kind in (_Kind.TRANSITION_START, _Kind.TRANSITION_END):
+        return TransitionEvent(time_ns, generation, readable(module), kind == _Kind.TRANSITION_END)
     if kind != _Kind.LOAD:
-        return TransitionEvent(time_ns, generation, readable(module), _Kind(kind) is _Kind.TRANSITION_END)
+        raise ValueError(f"an event of kind {kind}")
     try:
         door, bytes_are, decided = _WAYS[way], _INPUTS[seen], _VERDICTS[verdict]
     except KeyError as error:

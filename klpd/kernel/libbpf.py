@@ -20,6 +20,7 @@ from klpd.errors import GuardError, KernelError
 log = logging.getLogger(__name__)
 
 _LIBBPF_WARN: Final = 0  # enum libbpf_print_level
+_SONAME: Final = "libbpf.so.1"
 _MOST_WARNINGS: Final = 4
 """A refused program's warning has the verifier's whole log in one; the last lines say why."""
 
@@ -85,7 +86,7 @@ class _Library:
 
     def __init__(self) -> None:
         try:
-            self._dll = ctypes.CDLL("libbpf.so.1", use_errno=True)
+            self._dll = ctypes.CDLL(_SONAME, use_errno=True)
             for name, function in _FUNCTIONS.items():
                 entry = getattr(self._dll, name)
                 entry.restype = function.result

@@ -89,7 +89,7 @@ class KernelMemory:
             for _walk in range(_WALKS):
                 again = self._read()
                 if again == found:
-                    return tuple(_livepatch(each) for each in found)
+                    return tuple(parse_patch(each) for each in found)
                 found = again
         raise KernelError("the kernel's list of livepatches keeps changing", errno.EAGAIN)
 
@@ -117,7 +117,8 @@ class KernelMemory:
         return [self._patches.get(index.to_bytes(4, sys.byteorder)) or b"" for index in range(count)]
 
 
-def _livepatch(record: bytes) -> MemoryLivepatch:
+def parse_patch(record: bytes) -> MemoryLivepatch:
+    """A struct patch_record (bpf/stack.h)."""
     name, known, replace, enabled, forced, transition, truncated, count = _PATCH.unpack_from(record)
     states = _STATE.iter_unpack(record[_PATCH.size : _PATCH.size + count * _STATE.size])
     return MemoryLivepatch(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from klpd.module import is_livepatch
 from tests.livepatches.evasions import BROKEN, EVASIONS
 from tests.vm.lab import Lab, livepatch_bytes
 
@@ -156,12 +157,14 @@ def test_ordinary_modules_pass_without_an_event(closed: Lab) -> None:
 @pytest.mark.parametrize("way", ["memfd", "buffer"])
 def test_no_evasion_gets_through(closed: Lab, way: str) -> None:
     data = livepatch_bytes(NAME)
-    paths = [closed.file(name, change(data)) for name, change in {**EVASIONS, **BROKEN}.items()]
+    files = {name: change(data) for name, change in {**EVASIONS, **BROKEN}.items()}
+    paths = [closed.file(name, content) for name, content in files.items()]
     answers = closed("load", way, *paths)
     assert len(answers) == len(EVASIONS) + len(BROKEN)
     # What is not even an ELF file is for the loader to decompress; what has no ELF header never comes to the guard.
     assert set(answers.values()) <= {"EPERM", "ENOSYS", "ENOEXEC"}
     assert {answers[f"{name}.ko"] for name in EVASIONS} == {"EPERM"}
+    assert [name for name in EVASIONS if not is_livepatch(files[name])] == []
     assert closed.host.run("ls /sys/kernel/livepatch").stdout == ""
 
 

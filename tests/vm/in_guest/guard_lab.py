@@ -222,8 +222,8 @@ def _run_time() -> int:
 STEPS: dict[str, Callable[..., object]] = {
     each.__name__: each
     for each in (
-        load, load_at_once, load_until, close, take_over, status, test, remove, set_mode, approve, approve_many, withdraw, events,
-        counters, digests, patches, tasks, costs, verifier,
+        load, load_at_once, load_until, close, take_over, status, test, remove, set_mode, approve, approve_many,
+        withdraw, events, counters, digests, patches, tasks, costs, verifier,
     )
 }  # fmt: skip
 

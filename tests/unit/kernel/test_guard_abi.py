@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The guard's programs and Python agree on every number, and events are read as hostile bytes."""
+
+from __future__ import annotations
+
+import re
+import struct
+from typing import Final
+
+import pytest
+
+from klpd.kernel import bpf
+from klpd.kernel.guard_abi import (
+    GUARD_ABI,
+    GuardApproval,
+    GuardConfig,
+    GuardCounters,
+    GuardEvent,
+    GuardMode,
+    GuardVerdict,
+    Input,
+    Lock,
+    TransitionEvent,
+    Way,
+    parse_event,
+)
+
+HEADER: Final = bpf.object_path("guard").with_name("guard.h").read_text()
+# struct guard_event, member by member
+EVENT: Final = struct.Struct("=QQQ III 5B3x 16s56s32s4x")
+DIGEST: Final = bytes(range(32))
+
+
+def c_enum(name: str) -> dict[str, int]:
+    """The enumerators in the header, without the prefix that they share."""
+    (body,) = re.findall(rf"enum {name} {{(.*?)}};", HEADER, re.DOTALL)
+    return {label.split("_", 1)[1]: int(value) for label, value in re.findall(r"^\t(\w+) = (\d+),", body, re.MULTILINE)}
+
+
+def event(
+    *, kind: int = 1, way: int = 1, seen: int = 1, verdict: int = 2, refused: int = 1, comm: bytes = b"insmod"
+) -> bytes:
+    return EVENT.pack(7, 3, 4096, 11, 10, 1000, kind, way, seen, verdict, refused, comm, b"klp_one", DIGEST)
+
+
+def test_the_abi_has_the_number_of_the_header() -> None:
+    assert f"#define GUARD_ABI {GUARD_ABI}\n" in HEADER
+
+
+@pytest.mark.parametrize("mode", GuardMode)
+def test_modes_have_the_numbers_of_the_header(mode: GuardMode) -> None:
+    _, number, _ = struct.unpack("=II32s", GuardConfig(mode, DIGEST).pack())
+    assert number == c_enum("guard_mode")[mode.name]
+
+
+def test_a_guard_that_was_told_nothing_is_closed() -> None:
+    assert c_enum("guard_mode")["ENFORCE"] == 0
+
+
+@pytest.mark.parametrize("way", Way)
+def test_ways_have_the_numbers_of_the_header(way: Way) -> None:
+    found = parse_event(event(way=c_enum("guard_way")[way.name]))
+    assert isinstance(found, GuardEvent)
+    assert found.way is way
+
+
+@pytest.mark.parametrize("seen", Input)
+def test_inputs_have_the_numbers_of_the_header(seen: Input) -> None:
+    found = parse_event(event(seen=c_enum("guard_input")[seen.name]))
+    assert isinstance(found, GuardEvent)
+    assert found.input is seen
+
+
+@pytest.mark.parametrize("verdict", GuardVerdict)
+def test_verdicts_have_the_numbers_of_the_header(verdict: GuardVerdict) -> None:
+    found = parse_event(event(verdict=c_enum("guard_verdict")[verdict.name]))
+    assert isinstance(found, GuardEvent)
+    assert found.verdict is verdict
+
+
+def test_python_knows_every_enumerator() -> None:
+    assert set(c_enum("guard_verdict")) == {each.name for each in GuardVerdict}
+    assert set(c_enum("guard_way")) == {each.name for each in Way}
+    assert set(c_enum("guard_input")) == {each.name for each in Input} | {"PLAIN"}
+    assert set(c_enum("guard_mode")) == {each.name for each in GuardMode}
+
+
+def test_a_decision_is_read_member_by_member() -> None:
+    assert parse_event(event()) == GuardEvent(
+        time_ns=7,
+        generation=3,
+        lock=Lock.LOAD,
+        way=Way.FILE,
+        input=Input.LIVEPATCH,
+        verdict=GuardVerdict.UNAPPROVED,
+        allowed=False,
+        pid=10,
+        tid=11,
+        uid=1000,
+        command="insmod",
+        module="klp_one",
+        size=4096,
+        digest=DIGEST.hex(),
+    )
+
+
+@pytest.mark.parametrize(("name", "ended"), [("TRANSITION_START", False), ("TRANSITION_END", True)])
+def test_a_transition_is_told_by_its_livepatch(name: str, ended: bool) -> None:
+    found = parse_event(event(kind=c_enum("guard_event_kind")[name], way=0, seen=0, verdict=0))
+    assert found == TransitionEvent(time_ns=7, generation=3, livepatch="klp_one", ended=ended)
+
+
+def test_a_digest_that_was_not_taken_is_empty() -> None:
+    found = parse_event(event().replace(DIGEST, bytes(32)))
+    assert isinstance(found, GuardEvent)
+    assert found.digest == ""
+
+
+def test_names_cannot_steer_a_terminal() -> None:
+    found = parse_event(event(comm=b"\x1b[2Jx\n\xff"))
+    assert isinstance(found, GuardEvent)
+    assert found.command == "\N{REPLACEMENT CHARACTER}[2Jx" + 2 * "\N{REPLACEMENT CHARACTER}"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", event()[:-1], event() + b"\0", event(way=9), event(seen=0), event(verdict=99), event(kind=77)],
+    ids=["nothing", "short", "long", "way", "input", "verdict", "kind"],
+)
+def test_an_event_of_another_abi_is_an_error(data: bytes) -> None:
+    with pytest.raises(ValueError, match="event"):
+        parse_event(data)
+
+
+def test_a_configuration_is_read_as_it_was_written() -> None:
+    config = GuardConfig(GuardMode.OBSERVE, DIGEST)
+    assert GuardConfig.unpack(config.pack()) == config
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", struct.pack("=II32s", GUARD_ABI + 1, 0, DIGEST), struct.pack("=II32s", GUARD_ABI, 9, DIGEST)],
+    ids=["nothing", "abi", "mode"],
+)
+def test_the_configuration_of_another_abi_is_an_error(data: bytes) -> None:
+    with pytest.raises(ValueError):
+        GuardConfig.unpack(data)
+
+
+def test_approvals_and_counters_are_read_as_they_were_written() -> None:
+    assert GuardApproval.unpack(GuardApproval(5, 6).pack()) == GuardApproval(5, 6)
+    assert GuardCounters.unpack(GuardCounters(1, 2, 3, 4, 5).pack()) == GuardCounters(1, 2, 3, 4, 5)

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Records of the reader of kernel memory become livepatches; what the kernel does not have is unknown, not false."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+import pytest
+
+from klpd.errors import GuardError
+from klpd.kernel.memory import KernelMemory, MemoryLivepatch, parse_patch
+from klpd.model import State
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ALL_KNOWN = 7
+
+
+def record(*, known: int = ALL_KNOWN, truncated: int = 0, count: int = 2, replace: int = 1, forced: int = 0) -> bytes:
+    head = struct.pack("=56sBBBBBBH", b"klp_one", known, replace, 1, forced, 1, truncated, count)
+    return head + struct.pack("=6Q", 0x1001, 3, 0x1002, 4, 99, 99).ljust(64 * 16, b"\0")
+
+
+def test_a_record_is_read_with_its_states_and_no_more() -> None:
+    assert parse_patch(record()) == MemoryLivepatch(
+        name="klp_one",
+        enabled=True,
+        transition=True,
+        replace=True,
+        forced=False,
+        states=(State(0x1001, 3), State(0x1002, 4)),
+    )
+
+
+def test_a_livepatch_without_states_has_none() -> None:
+    assert parse_patch(record(count=0)).states == ()
+
+
+@pytest.mark.parametrize(("missing", "member"), [(1, "replace"), (2, "forced"), (4, "states")])
+def test_what_this_kernel_does_not_have_is_unknown(missing: int, member: str) -> None:
+    found = parse_patch(record(known=ALL_KNOWN & ~missing))
+    unknown = [name for name in ("replace", "forced", "states") if getattr(found, name) is None]
+    assert unknown == [member]
+
+
+def test_more_states_than_can_be_read_are_unknown() -> None:
+    assert parse_patch(record(truncated=1)).states is None
+
+
+def test_a_reader_that_was_not_built_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(GuardError, match=r"kernel memory cannot be read: .*stack\.bpf\.o"):
+        KernelMemory(tmp_path / "stack.bpf.o")
