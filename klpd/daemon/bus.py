@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from concurrent.futures import Future
 from dataclasses import dataclass
+from importlib import resources
 from typing import TYPE_CHECKING, Final
 
 import gi.overrides.Gio
@@ -61,6 +62,11 @@ def to_dictionary(plain: Plain) -> dict[str, GLib.Variant]:
     if not isinstance(plain, dict):
         raise TypeError(f"{type(plain).__name__} is no dictionary")
     return {key: to_variant(value) for key, value in plain.items()}
+
+
+def read_interface(name: str) -> str:
+    """The introspection XML of an interface of klpd's own."""
+    return resources.files("klpd.daemon").joinpath(f"{name}.xml").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True, slots=True)

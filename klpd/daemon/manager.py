@@ -7,28 +7,28 @@ This only translates.  Whatever reads a file or the kernel's stack does so on a 
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from importlib import resources
 from typing import TYPE_CHECKING, Final
 
 from gi.repository import GLib
 
 from klpd import __version__, module
 from klpd.daemon.authority import PolkitAction
-from klpd.daemon.bus import to_dictionary
+from klpd.daemon.bus import read_interface, to_dictionary
+from klpd.daemon.job_objects import JobObjects, job_path
 from klpd.errors import KlpdError, NoSuchLivepatchError, UsageError
 from klpd.files import read_descriptor
 from klpd.judge.planner import plan_apply, plan_disable, plan_revert
 from klpd.judge.verdict import judge
 from klpd.model import Load
 from klpd.plain import to_plain
-from klpd.report import JOB_INTERFACE, MANAGER_INTERFACE, MANAGER_PATH, PlanReport, Status
+from klpd.report import MANAGER_INTERFACE, MANAGER_PATH, PlanReport, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import BinaryIO
 
     from klpd.daemon.authority import Authority
-    from klpd.daemon.bus import Bus, Call, Publication
+    from klpd.daemon.bus import Bus, Call
     from klpd.daemon.jobs import Job, Jobs
     from klpd.daemon.loop import Loop
     from klpd.daemon.policies import Policies
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 
 ORIGINAL: Final = "original"
 """What `to` says for the unpatched kernel."""
-_LINGER: Final = 60.0
-"""Seconds that an ended job stays readable."""
 
 
 class Manager:
@@ -62,8 +60,6 @@ class Manager:
         defences: Callable[[], tuple[Defence, ...]],
         reload: Callable[[], None],
     ) -> None:
-        self._loop = loop
-        self._bus = bus
         self._authority = authority
         self._kernel = kernel
         self._policies = policies
@@ -73,11 +69,10 @@ class Manager:
         self._defences = defences
         self._reload = reload
         self._workers = ThreadPoolExecutor(2, "manager")
-        self._job_xml = _interface(JOB_INTERFACE)
-        self._published: dict[int, tuple[Job, Publication]] = {}
+        self._job_objects = JobObjects(loop, bus)
         self._object = bus.publish(
             MANAGER_PATH,
-            _interface(MANAGER_INTERFACE),
+            read_interface(MANAGER_INTERFACE),
             {
                 "GetStatus": self._get_status,
                 "Check": self._check,
@@ -92,18 +87,13 @@ class Manager:
             self._properties,
         )
 
-    def job_changed(self, job: Job, report: JobReport) -> None:
+    def job_changed(self, report: JobReport) -> None:
         """Tell the bus that a job's report became this one; to be called on the main loop, in their order."""
-        found = self._published.get(report.id)
-        if found is None:
-            return
-        _job, publication = found
-        changes = _job_changes(report)
-        publication.emit_changed({name: GLib.Variant(_JOB_TYPES[name], value) for name, value in changes.items()})
+        self._job_objects.announce(report)
         if report.state.final:
             self._record.job_ended(report)
-            self._object.emit("JobRemoved", GLib.Variant("(uos)", (report.id, _job_path(job), report.state.value)))
-            self._loop.after(_LINGER, lambda: self._forget(job))
+            values = (report.id, job_path(report.id), report.state.value)
+            self._object.emit("JobRemoved", GLib.Variant("(uos)", values))
 
     def policy_changed(self) -> None:
         """Tell the bus that another policy is in force, or that one was rejected."""
@@ -138,7 +128,7 @@ class Manager:
                         policy=self._policies.report,
                         defences=self._defences(),
                         stack=self._kernel.stack(),
-                        jobs=tuple(job.report for job, _publication in list(self._published.values())),
+                        jobs=self._job_objects.reports,
                     )
                 )
             )
@@ -224,14 +214,8 @@ class Manager:
 
     def _begin(self, call: Call, kind: str, action: PolkitAction, about: str, prepare: Callable[[], Plan]) -> str:
         job = self._jobs.new(kind, f"{kind} {about}".strip(), prepare)
-        publication = self._bus.publish(
-            _job_path(job),
-            self._job_xml,
-            {"Cancel": lambda cancel: self._cancel(cancel, job)},
-            lambda: {"Id": job.report.id, "Kind": job.report.kind, **_job_changes(job.report)},
-        )
-        self._published[job.report.id] = (job, publication)
-        self._object.emit("JobNew", GLib.Variant("(uo)", (job.report.id, _job_path(job))))
+        path = self._job_objects.publish(job, lambda cancel: self._cancel(cancel, job))
+        self._object.emit("JobNew", GLib.Variant("(uo)", (job.report.id, path)))
 
         def authorized(asked: Future[int]) -> None:
             error = asked.exception()
@@ -242,7 +226,7 @@ class Manager:
 
         details = {"livepatch": about, "job": str(job.report.id)}
         self._authority.authorize(call, action, details).add_done_callback(authorized)
-        return _job_path(job)
+        return path
 
     def _cancel(self, call: Call, job: Job) -> Future[object]:
         return self._authorized(call, PolkitAction.CANCEL, {"job": str(job.report.id)}, job.cancel.set)
@@ -266,10 +250,6 @@ class Manager:
         self._authority.authorize(call, action, details).add_done_callback(answered)
         return done
 
-    def _forget(self, job: Job) -> None:
-        _job, publication = self._published.pop(job.report.id)
-        publication.unregister()
-
 
 def _nowhere(to: str, history: History) -> UsageError:
     if not to:
@@ -281,21 +261,6 @@ def _nowhere(to: str, history: History) -> UsageError:
         f"klpd has seen no time before the present at which {to} was the newest livepatch; those were: "
         + (", ".join(seen) or "none")
     )
-
-
-_JOB_TYPES: Final = {"State": "s", "Progress": "d", "Report": "a{sv}"}
-
-
-def _job_changes(report: JobReport) -> dict[str, object]:
-    return {"State": report.state.value, "Progress": report.progress, "Report": to_dictionary(to_plain(report))}
-
-
-def _job_path(job: Job) -> str:
-    return f"{MANAGER_PATH}/job/{job.report.id}"
-
-
-def _interface(name: str) -> str:
-    return resources.files("klpd.daemon").joinpath(f"{name}.xml").read_text(encoding="utf-8")
 
 
 def _read(file: BinaryIO, name: str) -> tuple[bytes, Livepatch]:

@@ -103,7 +103,7 @@ class Daemon:
 
     def _job_changed(self, job: Job) -> None:
         report = job.report  # as it is now; by the time that the loop comes to it, it may be another
-        self._loop.call_soon(lambda: self._manager.job_changed(job, report))
+        self._loop.call_soon(lambda: self._manager.job_changed(report))
 
     def _policy(self) -> Policy:
         return self._policies.current

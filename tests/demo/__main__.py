@@ -10,13 +10,7 @@ from pathlib import Path
 from tests.livepatches.build import build
 from tests.livepatches.headers import BuildError
 
-SHOWN = (
-    "klp_cmdline_v1",
-    "klp_cmdline_v2",
-    "klp_cmdline_v3",
-    "klp_add",
-    "klp_sticky",
-)
+SHOWN = ("klp_cmdline_v1", "klp_cmdline_v2", "klp_add", "klp_stuck", "klp_sticky", "klp_test_target")
 
 
 def main() -> int:

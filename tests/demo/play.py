@@ -85,6 +85,12 @@ STEPS = (
         lacks=("not permitted",),
     ),
     Step("", "sleep 3; cat /proc/version", has=("livepatch: klp_add",)),
+    Step(
+        "A livepatch whose function a kernel thread sleeps in has to wait for it; klpctl says for whom.",
+        "insmod klp_test_target.ko && echo 1 > /proc/klp_test_target/hold && "
+        "{ (sleep 4; echo 0 > /proc/klp_test_target/hold) & klpctl apply klp_stuck.ko; }",
+        has=("klp_test_held",),
+    ),
     Step("One with a sticky state may come ...", "klpctl apply klp_sticky.ko", has=("klp_sticky",)),
     Step(
         "... but not go: the policy says so, in this file and line.",
