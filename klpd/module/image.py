@@ -33,6 +33,7 @@ _POINTER: Final = {
     "EM_S390": 22,  # R_390_64
 }
 _WIDEST: Final = 8
+_OUTSIDE: Final = 0  # SHN_UNDEF
 _SHN_LORESERVE: Final = 0xFF00
 _STT_OBJECT: Final = 1
 
@@ -49,7 +50,7 @@ class Place:
 
 
 class OutsideError(ModuleFormatError):
-    """Data goes on where its section ends."""
+    """A structure or a string goes on where its section ends."""
 
 
 class Image:
@@ -67,28 +68,36 @@ class Image:
         for section in elf.sections:
             if section.type == "SHT_RELA":
                 self._tables.setdefault(section.info, []).append(section)
-        self._relocations: dict[int, dict[int, int]] = {}
+        self._relocations: dict[int, dict[int, tuple[int, int]]] = {}
         self._relocations_left = MOST_RELOCATIONS
-        self._bases: dict[int, Place | None] = {}
         self._sizes: dict[tuple[int, int], int] | None = None
 
     def pointers_to(self, wanted: Place) -> Iterator[Place]:
         """The places in initialised, writable data that will point to `wanted`."""
         flags = SHF_ALLOC | SHF_WRITE
+        addends: dict[int, int | None] = {}
         for section in self._elf.sections:
             if section.type == "SHT_PROGBITS" and section.flags & (flags | SHF_EXECINSTR) == flags:
-                for offset, at in self._relocations_of(section.index).items():
-                    base, addend = self._relocate(at)
-                    if base is not None and base.section == wanted.section and base.offset + addend == wanted.offset:
+                for offset, info, addend in self._entries(section.index):
+                    if info not in addends:
+                        where, value = self._symbol_of(info)
+                        addends[info] = wanted.offset - value if where == wanted.section else None
+                    if addends[info] == addend:
                         yield Place(section.index, offset)
 
     def target(self, pointer: Place) -> Place | None:
         """Where the pointer at a place will point; None if no relocation makes one there, or it leaves the module."""
-        at = self._relocations_of(pointer.section).get(pointer.offset)
-        if at is None:
+        relocation = self._relocations_of(pointer.section).get(pointer.offset)
+        if relocation is None:
             return None
-        base, addend = self._relocate(at)
-        return None if base is None else base + addend
+        info, addend = relocation
+        index, value = self._symbol_of(info)
+        if index == _OUTSIDE:
+            return None
+        section, offset = self._section(index), value + addend
+        if not 0 <= offset <= section.size:
+            raise ModuleFormatError(f"a pointer in section {pointer.section} leads out of section {index}")
+        return Place(index, offset)
 
     def is_relocated(self, place: Place, size: int) -> bool:
         """Whether a relocation, of whatever kind, may change any of `size` bytes."""
@@ -112,13 +121,17 @@ class Image:
         at = start + place.offset
         stop = self._elf.data.find(b"\0", at, min(at + LONGEST_STRING, end)) if place.offset >= 0 else -1
         if stop == -1:
-            raise ModuleFormatError(f"a name in section {place.section} does not end within {LONGEST_STRING} bytes")
+            raise OutsideError(f"a name in section {place.section} does not end within {LONGEST_STRING} bytes")
         return self._elf.data[at:stop].decode("utf-8", "backslashreplace")
 
     def is_data(self, place: Place) -> bool:
         """Whether a place is in data that the file has."""
         section = self._section(place.section)
         return section.type == "SHT_PROGBITS" and section.flags & (SHF_ALLOC | SHF_EXECINSTR) == SHF_ALLOC
+
+    def is_zeros(self, place: Place) -> bool:
+        """Whether a place is in data that is zeros at first, of which the file has nothing."""
+        return self._section(place.section).type == "SHT_NOBITS"
 
     def is_code(self, place: Place) -> bool:
         """Whether a place is in code."""
@@ -148,42 +161,36 @@ class Image:
             raise ModuleFormatError(f"it has {count} symbols, and more than {MOST_SYMBOLS} are not read")
         return self._elf.content(tables[0])[: count * self._symbol.size]
 
-    def _relocate(self, at: int) -> tuple[Place | None, int]:
-        """The symbol, if it is in this module, and the distance from it that the relocation at `at` makes a pointer."""
-        _, info, addend = self._relocation.unpack_from(self._elf.data, at)
-        if info not in self._bases:
-            self._bases[info] = self._base(info)
-        return self._bases[info], addend
+    def _symbol_of(self, info: int) -> tuple[int, int]:
+        """Section and offset of the symbol that a relocation makes a pointer from.
 
-    def _base(self, info: int) -> Place | None:
+        The section is _OUTSIDE where the relocation is of another kind or the symbol is not in this module.
+        """
         if info & 0xFFFFFFFF != _POINTER.get(self._elf.machine):
-            return None
+            return _OUTSIDE, 0
         index = info >> 32
         if (index + 1) * self._symbol.size > len(self._symbols):
             raise ModuleFormatError(f"a relocation names symbol {index}, which is not there")
         _, _, _, section, value, _ = self._symbol.unpack_from(self._symbols, index * self._symbol.size)
-        if section == 0 or section >= _SHN_LORESERVE:
-            return None
-        return Place(self._section(section).index, value)
+        return (_OUTSIDE, 0) if section >= _SHN_LORESERVE else (section, value)
 
-    def _relocations_of(self, index: int) -> dict[int, int]:
-        """Offset in section `index` -> where in the file the relocation is that changes what is there."""
+    def _relocations_of(self, index: int) -> dict[int, tuple[int, int]]:
+        """Offset in section `index` -> info and addend of the relocation that changes what is there."""
         if index not in self._relocations:
-            found: dict[int, int] = {}
-            for table in self._tables.get(index, ()):
-                self._read_relocations(table, found)
+            found: dict[int, tuple[int, int]] = {}
+            for offset, info, addend in self._entries(index):
+                if offset in found:
+                    raise ModuleFormatError(f"two relocations change section {index} at byte {offset}")
+                found[offset] = info, addend
             self._relocations[index] = found
         return self._relocations[index]
 
-    def _read_relocations(self, table: Section, found: dict[int, int]) -> None:
-        start, end = self._elf.extent(table)
-        size = self._relocation.size
-        count = (end - start) // size
-        self._relocations_left -= count
-        if self._relocations_left < 0:
-            raise ModuleFormatError(f"its data has more than {MOST_RELOCATIONS} relocations, which are not read")
-        entries = self._relocation.iter_unpack(memoryview(self._elf.data)[start : start + count * size])
-        for number, (offset, _, _) in enumerate(entries):
-            if offset in found:
-                raise ModuleFormatError(f"two relocations change section {table.info} at byte {offset}")
-            found[offset] = start + number * size
+    def _entries(self, index: int) -> Iterator[tuple[int, int, int]]:
+        """Offset, info and addend of each relocation that changes section `index`."""
+        for table in self._tables.get(index, ()):
+            content = self._elf.content(table)
+            count = len(content) // self._relocation.size
+            self._relocations_left -= count
+            if self._relocations_left < 0:
+                raise ModuleFormatError(f"its data has more than {MOST_RELOCATIONS} relocations, which are not read")
+            yield from self._relocation.iter_unpack(content[: count * self._relocation.size])

@@ -12,6 +12,7 @@ know; where a module parameter is made for that, `replace` is unknown.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from klpd.errors import ModuleFormatError
@@ -46,8 +47,8 @@ _OBJECT_SIZE: Final = 168
 _NEW_FUNC: Final = 8
 _OLD_SYMPOS: Final = 16
 _FUNC_SIZE: Final = 152
-# Both contain a struct kobject, which kernels made for debugging make larger by up to this much.
-_LARGER: Final = 1024
+# Both contain a struct kobject, which is larger in kernels made for debugging (CONFIG_DEBUG_KOBJECT_RELEASE).
+_MORE: Final = range(0, 1024, 8)
 
 Entry = TypeVar("Entry", State, Object, Function)
 
@@ -87,11 +88,15 @@ class _Reader:
         """Whether a klp_patch may be at `place`: other structures begin with their module, too."""
         self._count()
         objects = self._image.target(place + _OBJS)
-        if objects is None or not self._image.is_data(objects):
+        if objects is None:
+            return False
+        if self._image.is_zeros(objects):
+            return self._image.size_of(objects) == _OBJECT_SIZE
+        if not self._image.is_data(objects):
             return False
         try:
             first = self._object_head(objects)
-            if first is not None:
+            if first is not None and self._image.is_data(first[1]):
                 self._function(first[1])
         except (_UnfamiliarError, OutsideError):
             return False
@@ -109,28 +114,33 @@ class _Reader:
         if self._image.number(pointer, 8) == 0:
             return ()
         states = self._image.target(pointer)
-        if states is None or not self._image.is_data(states):
+        try:
+            return None if states is None else tuple(self._array(states, _STATE_SIZE, self._state))
+        except _UnfamiliarError:
             return None
-        return self._array(states, range(_STATE_SIZE, _STATE_SIZE + 1), self._state)
 
     def _objects(self, pointer: Place) -> tuple[Object, ...] | None:
         objects = self._image.target(pointer)
         assert objects is not None, "is_patch() has looked"
-        return self._array(objects, range(_OBJECT_SIZE, _OBJECT_SIZE + _LARGER, 8), self._object)
-
-    def _array(self, start: Place, sizes: range, read: Callable[[Place], Entry | None]) -> tuple[Entry, ...] | None:
-        """The entries of the array at `start`, up to the one of zeros; None where no size of an entry fits."""
-        whole = self._image.size_of(start)
-        for size in sizes[:1] if whole is None else (size for size in sizes if whole % size == 0):
+        for more in _MORE if self._image.size_of(objects) is not None else _MORE[:1]:
             try:
-                return tuple(self._entries(start, size, whole, read))
+                return tuple(self._array(objects, _OBJECT_SIZE + more, partial(self._object, more)))
             except _UnfamiliarError:
                 continue
         return None
 
-    def _entries(
-        self, start: Place, size: int, whole: int | None, read: Callable[[Place], Entry | None]
-    ) -> Iterator[Entry]:
+    def _array(self, start: Place, size: int, read: Callable[[Place], Entry | None]) -> Iterator[Entry]:
+        """The entries of the array at `start`, of `size` bytes each, up to the one of zeros."""
+        whole = self._image.size_of(start)
+        if whole is not None and whole % size != 0:
+            raise _UnfamiliarError
+        if self._image.is_zeros(start):
+            # It has room for the last entry only, or else code is to fill it.
+            if whole != size:
+                raise _UnfamiliarError
+            return
+        if not self._image.is_data(start):
+            raise _UnfamiliarError
         place = start
         while (entry := read(place)) is not None:
             self._count()
@@ -138,9 +148,8 @@ class _Reader:
             place += size
             if whole is not None and place.offset >= start.offset + whole:
                 raise _UnfamiliarError
-        # The size of entries may be another if there is anything in what should be empty.
-        rest = size if whole is None else start.offset + whole - place.offset
-        for empty in range(0, rest, size):
+        # Anything in what should be empty tells of entries of another size.
+        for empty in range(0, size if whole is None else start.offset + whole - place.offset, size):
             self._count()
             if read(place + empty) is not None or self._image.is_relocated(place + empty, size):
                 raise _UnfamiliarError
@@ -164,18 +173,14 @@ class _Reader:
             if name is None and self._image.number(place + _FUNCS, 8) == 0:
                 return None
             raise _UnfamiliarError
-        if not self._image.is_data(functions):
-            raise _UnfamiliarError
         return VMLINUX if name is None else name, functions
 
-    def _object(self, place: Place) -> Object | None:
+    def _object(self, more: int, place: Place) -> Object | None:
         head = self._object_head(place)
         if head is None:
             return None
         name, start = head
-        functions = self._array(start, range(_FUNC_SIZE, _FUNC_SIZE + _LARGER, 8), self._function)
-        if functions is None:
-            raise _UnfamiliarError
+        functions = tuple(self._array(start, _FUNC_SIZE + more, self._function))
         callbacks = (each for each, at in _CALLBACKS.items() if self._image.is_relocated(place + at, 8))
         return Object(name, functions, tuple(callbacks))
 

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * What a livepatch module is in its file, without the kernel's headers, for any 64 bit machine that there is a compiler
+ * for.  The structures have the layout of include/linux/livepatch.h; macros make variants.
+ */
+
+#define SECTION(name) __attribute__((section(name), used))
+#define INFO(tag, value) \
+	static const char tag##_info[] SECTION(".modinfo") __attribute__((aligned(1))) = #tag "=" value
+
+typedef unsigned long word;
+
+/* include/linux/module.h: the beginning of struct module */
+struct module {
+	unsigned int state;
+	word list[2];
+	char name[56];
+	word others[64];
+};
+
+struct kobject {
+	word members[7];
+	unsigned int reference;
+#ifdef DEBUG_KOBJECTS
+	word release[11];
+#endif
+	unsigned int flags;
+};
+
+struct klp_func {
+	const char *old_name;
+	void *new_func;
+	word old_sympos;
+	void *old_func;
+	struct kobject kobj;
+	word node[2], stack_node[2];
+	word old_size, new_size;
+	_Bool nop, patched, transition;
+};
+
+struct klp_object {
+	const char *name;
+	struct klp_func *funcs;
+	struct {
+		void *pre_patch, *post_patch, *pre_unpatch, *post_unpatch;
+		_Bool post_unpatch_enabled;
+	} callbacks;
+	struct kobject kobj;
+	word func_list[2], node[2];
+	struct module *mod;
+	_Bool dynamic, patched;
+};
+
+struct klp_state {
+	word id;
+	unsigned int version;
+	void *data;
+};
+
+struct klp_patch {
+	struct module *mod;
+	struct klp_object *objs;
+	struct klp_state *states;
+	_Bool replace;
+	word list[2];
+	struct kobject kobj;
+	word others[16];
+};
+
+struct module __this_module SECTION(".gnu.linkonce.this_module") = { .name = "example" };
+
+INFO(name, "example");
+INFO(livepatch, "Y");
+INFO(vermagic, "6.1.0 SMP mod_unload ");
+INFO(depends, "");
+#ifdef REPLACE_PARAMETER
+INFO(parmtype, "replace:bool");
+#endif
+
+static void new_function(void) { }
+static void callback(void) { }
+
+#ifdef OWNERS
+/* Other structures that begin with the module that they belong to. */
+static struct { void *owner, *llseek; } file_operations __attribute__((used)) = { &__this_module, new_function };
+static struct { void *owner; const char *name; } named __attribute__((used)) = { &__this_module, "a name" };
+static struct list { void *owner, *next, *previous; } listed __attribute__((used)) = {
+	&__this_module, &listed.next, &listed.next,
+};
+static word last_word SECTION(".data.last") = 1;
+static struct { void *owner; word *number; } pointing __attribute__((used)) = { &__this_module, &last_word };
+#endif
+
+static struct klp_func functions[] = {
+	{ .old_name = "first_function", .new_func = new_function },
+	{ .old_name = "second_function", .new_func = new_function, .old_sympos = 2 },
+	{ .old_name = "third_function", .new_func = new_function },
+	{ }
+};
+static struct klp_func other_functions[] = { { .old_name = "other_function", .new_func = new_function }, { } };
+static struct klp_func no_functions[] = { { } };
+
+static struct klp_object objects[] = {
+#ifndef NO_OBJECTS
+	{ .funcs = functions, .callbacks.post_patch = callback },
+	{
+		.name = "other_module",
+		.funcs = other_functions,
+		.callbacks = { callback, callback, callback, callback },
+	},
+	{ .name = "third_module", .funcs = no_functions },
+#endif
+	{ }
+};
+
+#ifdef STATES_AT_RUN_TIME
+static struct klp_state states[3];
+#elif defined(EMPTY_STATES)
+static struct klp_state states[] = { { } };
+#else
+static struct klp_state states[] = {
+	{ .id = 1, .version = 0 },
+	{ .id = 0x1122334455667788, .version = 0xfffffffe },
+#ifdef MANY_STATES
+	{ 3 }, { 4 }, { 5 }, { 6 }, { 7 }, { 8 }, { 9 }, { 10 }, { 11 }, { 12 }, { 13 }, { 14 }, { 15 }, { 16 },
+#endif
+	{ }
+};
+#endif
+
+#ifdef AT_RUN_TIME
+static struct klp_patch patch;
+#else
+static struct klp_patch patch = {
+	.mod = &__this_module,
+	.objs = objects,
+#ifndef NO_STATES
+	.states = states,
+#endif
+#ifndef ADDITION
+	.replace = 1,
+#endif
+};
+#endif
+#ifdef TWO_PATCHES
+static struct klp_patch second __attribute__((used)) = { .mod = &__this_module, .objs = objects };
+#endif
+
+int klp_enable_patch(struct klp_patch *);
+
+int init_module(void)
+{
+#if defined(AT_RUN_TIME) || defined(STATES_AT_RUN_TIME)
+	patch.mod = &__this_module;
+	patch.objs = objects;
+	patch.states = states;
+	states[0].id = 1;
+#endif
+	return klp_enable_patch(&patch);
+}
