@@ -18,7 +18,7 @@ from klpd.ctl.requests import Apply, Disable, Revert
 from klpd.ctl.service import CancelRefused, Interrupted, RemoteError
 from klpd.errors import DaemonUnavailableError, KlpdError, NotAuthorizedError
 from klpd.model import Verdict
-from klpd.plain import from_plain
+from klpd.plain import PlainError, from_plain
 from klpd.report import (
     BUS_NAME,
     JOB_INTERFACE,
@@ -137,9 +137,12 @@ class BusService:
         closed = connection.connect("closed", self._closed)
         interrupt = GLib.unix_signal_add(GLib.PRIORITY_DEFAULT, signal.SIGINT, self._interrupted)
         try:
-            # Asked for after the subscription, so that no change falls between the two.
-            present = self._call(job, _PROPERTIES, "Get", GLib.Variant("(ss)", (JOB_INTERFACE, "Report")))
-            yield from_plain(JobReport, present, place="job")
+            # Asked for after the subscription, so that no change falls between the two; and not waited for here, so
+            # that the answer comes in its place among the changes.
+            arguments = GLib.Variant("(ss)", (JOB_INTERFACE, "Report"))
+            connection.call(
+                BUS_NAME, job, _PROPERTIES, "Get", arguments, None, _FLAGS, _USUAL, None, self._present_answered
+            )
             while True:
                 while not self._events:
                     context.iteration(may_block=True)
@@ -200,10 +203,21 @@ class BusService:
     ) -> None:
         properties = values.get_child_value(1).unpack()
         if isinstance(properties, dict) and "Report" in properties:
-            try:
-                self._events.append(from_plain(JobReport, properties["Report"], place="job"))
-            except KlpdError as error:
-                self._events.append(error)
+            self._reported(properties["Report"])
+
+    def _present_answered(self, connection: Gio.DBusConnection, result: Gio.AsyncResult) -> None:
+        try:
+            answer = connection.call_finish(result)
+        except GLib.Error as error:
+            self._events.append(_explained(error))
+        else:
+            self._reported(_first(answer))
+
+    def _reported(self, plain: object) -> None:
+        try:
+            self._events.append(from_plain(JobReport, plain, place="job"))
+        except PlainError as error:
+            self._events.append(error)
 
     def _owner_changed(
         self,

@@ -171,6 +171,7 @@ class Commands:
 
     def _ended(self, report: JobReport) -> int:
         from klpd.ctl.service import exit_status_of
+        from klpd.ctl.show_verdict import obstacle
         from klpd.report import JobState
 
         done = report.state is JobState.DONE
@@ -182,8 +183,8 @@ class Commands:
 
             details = (f" ({report.message})",) if report.message else ()
             self.console.show([line(f"{report.goal}: ", Span("done", Tone.GOOD), *details)])
-        elif status is ExitStatus.VETOED and (obstacle := _obstacle(report)) is not None:
-            self._show_verdict(obstacle)
+        elif status is ExitStatus.VETOED and (verdict := obstacle(report)) is not None:
+            self._show_verdict(verdict)
             self.console.complain(f"{report.goal}: vetoed")
         else:
             self.console.complain(f"{report.goal}: {report.message or report.state.value}")
@@ -234,10 +235,3 @@ def _status_of(decision: Decision) -> ExitStatus:
         "deny": ExitStatus.VETOED,
         "unknown": ExitStatus.CANNOT_TELL,
     }[decision.value]
-
-
-def _obstacle(report: JobReport) -> Verdict | None:
-    """The verdict that stopped a job before it began."""
-    from klpd.model import Decision
-
-    return next((each.verdict for each in report.steps if each.verdict.decision is not Decision.ALLOW), None)

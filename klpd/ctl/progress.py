@@ -23,7 +23,7 @@ _DOING: Final = {
 }
 _BEFORE: Final = {
     JobState.AUTHORIZING: "waiting to be authorized",
-    JobState.WAITING: "waiting for other jobs",
+    JobState.WAITING: "waiting for its turn",
 }
 _BEGUN: Final = " ..."
 _ENDING: Final = {
@@ -134,8 +134,6 @@ class Events:
     def of(self, report: JobReport) -> list[str]:
         """The events that led from the last report to this one."""
         events = []
-        if report.state is not self._state and report.state in _BEFORE:
-            events.append(_BEFORE[report.state] + _BEGUN)
         steps = tuple(each.state for each in report.steps)
         before = self._steps + (StepState.PENDING,) * (len(steps) - len(self._steps))
         for step, then, now in zip(report.steps, before, steps, strict=False):

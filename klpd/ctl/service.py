@@ -56,7 +56,7 @@ class Service(Protocol):
         ...
 
     def follow(self, job: str) -> Iterator[JobEvent]:
-        """The events of a job, beginning with its present report; Ctrl-C is one of them."""
+        """The events of a job, its present report among the first; Ctrl-C is one of them."""
         ...
 
     def cancel(self, job: str) -> None:

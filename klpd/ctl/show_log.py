@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from klpd.ctl.page import Span, Tone, line
-from klpd.ctl.show_verdict import reasons
+from klpd.ctl.show_verdict import obstacle, reasons
 from klpd.messages import Field, MessageId
 from klpd.model import Decision
 
@@ -34,12 +34,16 @@ _INDENT: Final = 4
 
 
 def show_entry(entry: Entry, page: Page) -> Iterator[Line]:
-    """A line for the entry; for a livepatch that was not simply let in, the reasons below it."""
+    """A line for the entry; for what was refused, the reasons below it."""
     word, tone = _KINDS[entry.kind]
     head = line(Span(f"{entry.time:%Y-%m-%d %H:%M:%S}  ", Tone.FAINT), Span(f"{word:<11}  ", tone))
+    refused = None if entry.job is None or entry.kind is not MessageId.JOB_REFUSED else obstacle(entry.job)
     if entry.kind in (MessageId.LOAD_VETOED, MessageId.LOAD_APPROVED, MessageId.LOAD_AUDITED):
         yield from page.paragraph(_load(entry), head=head, indent=_INDENT)
         yield from _why(entry, page)
+    elif entry.job is not None and refused is not None:
+        yield from page.paragraph(f"job {entry.job.id}, {entry.job.goal}", head=head, indent=_INDENT)
+        yield from reasons(refused, page, indent=_INDENT)
     else:
         yield from page.paragraph(entry.message, head=head, indent=_INDENT)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from klpd.ctl.names import Names
     from klpd.ctl.page import Line, Page
     from klpd.model import Finding, StateChange, Verdict
-    from klpd.report import PlanReport
+    from klpd.report import JobReport, PlanReport
 
 _HEADER: Final = ("id", "name", "installed", "new", "change", "allowed by / refused by")
 _BY: Final = {Decision.ALLOW: "allowed by", Decision.DENY: "refused by", Decision.UNKNOWN: "cannot tell:"}
@@ -95,3 +95,8 @@ def show_plan(plan: PlanReport, page: Page, names: Names) -> Iterator[Line]:
     if plan.gap:
         gap = "in between, none of the livepatches that are being exchanged is in force: their fixes are missing then"
         yield from page.paragraph(gap, head=line("  ", Span("gap", Tone.WARN), ": "), indent=7)
+
+
+def obstacle(report: JobReport) -> Verdict | None:
+    """The verdict that stopped a job before it began; for a job that was refused."""
+    return next((each.verdict for each in report.steps if each.verdict.decision is not Decision.ALLOW), None)

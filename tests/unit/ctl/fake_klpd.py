@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A klpd that touches no kernel, for test_program.py.  Prints "ready" when it has its name on the bus.
 
-What a job does is in the name of the livepatch: "quick", "over" (at once), "slow" (until it is canceled), "stubborn"
-(it may not be canceled), "forbidden" (nobody may), "crash" (klpd dies of it).
+What a job does is in the name of the livepatch: "quick", "busy" (many changes at once), "over" (before anybody looks),
+"slow" (until it is canceled), "stubborn" (it may not be canceled), "forbidden" (nobody may), "crash" (klpd dies of it).
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from klpd.daemon.bus import Call, Publication
     from klpd.report import JobReport
 
+WAITING = job(JobState.WAITING, StepState.PENDING, StepState.PENDING)
 RUNNING = job(JobState.RUNNING, StepState.RUNNING, StepState.PENDING)
+REMOVING = job(JobState.RUNNING, StepState.DONE, StepState.RUNNING)
 
 
 class FakeJob:
@@ -34,13 +36,14 @@ class FakeJob:
     def __init__(self, bus: Bus, number: int, what: str) -> None:
         self.path = f"{MANAGER_PATH}/job/{number}"
         self._what = what
-        self._report = RUNNING
+        self._report = WAITING if what == "busy" else RUNNING
         methods = {"Cancel": self._cancel}
         self._publication: Publication = bus.publish(self.path, _interface(JOB_INTERFACE), methods, self._properties)
 
-    def change(self, report: JobReport) -> None:
-        self._report = report
-        self._publication.emit_changed({"Report": GLib.Variant("a{sv}", to_dictionary(to_plain(report)))})
+    def change(self, *reports: JobReport) -> None:
+        for each in reports:
+            self._report = each
+            self._publication.emit_changed({"Report": GLib.Variant("a{sv}", to_dictionary(to_plain(each)))})
 
     def _properties(self) -> dict[str, object]:
         return {
@@ -96,6 +99,8 @@ class FakeKlpd:
         match what:
             case "quick":
                 self._loop.after(0.1, lambda: new.change(done))
+            case "busy":
+                self._loop.after(0.0, lambda: new.change(WAITING, RUNNING, REMOVING, done))
             case "over":
                 new.change(done)
             case "forbidden":

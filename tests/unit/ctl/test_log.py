@@ -18,7 +18,7 @@ from klpd.ctl.requests import Log
 from klpd.ctl.show_log import show_entry, to_json
 from klpd.messages import Field, MessageId
 from klpd.plain import to_plain
-from klpd.report import JobState
+from klpd.report import JobReport, JobState, StepReport, StepState
 from tests.unit.ctl.examples import APPROVED, STICKY, VETOED, job, text_of
 
 if TYPE_CHECKING:
@@ -67,6 +67,17 @@ def test_a_veto_tells_when_what_by_whom_and_why() -> None:
 def test_an_approval_is_one_line() -> None:
     assert shown(loaded(MessageId.LOAD_APPROVED, APPROVED)) == (
         f"{STAMP}  approved     klp_v1 by insmod[812] of uid 0, from /root/klp_v1.ko"
+    )
+
+
+def test_a_job_that_was_refused_tells_the_rule_that_did() -> None:
+    steps = (StepReport(STICKY, StepState.PENDING),)
+    report = JobReport(7, "disable", "disable klp_v2", JobState.FAILED, steps, error="org.klpd1.Error.Vetoed")
+    assert shown(entry_of(MessageId.JOB_REFUSED, report=json.dumps(to_plain(report)))) == (
+        f"{STAMP}  job refused  job 7, disable klp_v2\n"
+        "    refused: the policy does not let an action take out state 0x1001 (console_loglevel) version 2\n"
+        "      rule:   /etc/klpd/policy.d/50-site.toml:7\n"
+        "      remedy: change the rule, if this has to be"
     )
 
 

@@ -147,6 +147,17 @@ def test_a_job_is_followed_to_its_end(bus: str, what: str) -> None:
 
 
 @pytest.mark.usefixtures("klpd")
+def test_changes_that_come_at_once_are_told_in_their_order_and_once(bus: str) -> None:
+    assert run(bus, "disable", "busy").stdout.splitlines() == [
+        "loading klp_v3 ...",
+        "loading klp_v3: done",
+        "removing the module klp_v2 ...",
+        "removing the module klp_v2: done",
+        "apply klp_v3: done",
+    ]
+
+
+@pytest.mark.usefixtures("klpd")
 def test_a_refused_job_ends_with_the_refusals_status(bus: str) -> None:
     done = run(bus, "disable", "forbidden")
     assert done.returncode == ExitStatus.NOT_AUTHORIZED

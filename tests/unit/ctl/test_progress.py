@@ -16,8 +16,7 @@ CROWD = tuple(Straggler(each, each, f"task{each}") for each in range(1, 8))
 
 def test_events_are_what_has_changed_between_reports() -> None:
     events = Events()
-    assert events.of(job(JobState.AUTHORIZING)) == ["waiting to be authorized ..."]
-    assert events.of(job(JobState.WAITING)) == ["waiting for other jobs ..."]
+    assert events.of(job(JobState.WAITING)) == []
     assert events.of(job(JobState.RUNNING, RUNNING, PENDING)) == ["loading klp_v3 ..."]
     assert events.of(job(JobState.RUNNING, RUNNING, PENDING, progress=0.5)) == []
     assert events.of(job(JobState.RUNNING, DONE, RUNNING)) == ["loading klp_v3: done", "removing the module klp_v2 ..."]
@@ -69,7 +68,7 @@ def test_the_live_line_tells_that_a_transition_goes_back() -> None:
 
 
 def test_the_live_line_tells_what_a_job_waits_for() -> None:
-    assert live_text(job(JobState.WAITING), 80) == "waiting for other jobs"
+    assert live_text(job(JobState.WAITING), 80) == "waiting for its turn"
 
 
 def test_nothing_is_live_once_the_job_has_ended() -> None:
