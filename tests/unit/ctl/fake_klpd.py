@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A klpd that touches no kernel, for test_program.py.  Prints "ready" when it has its name on the bus.
 
-What a job does is in the name of the livepatch: "quick", "busy" (many changes at once), "over" (before anybody looks),
-"slow" (until it is canceled), "stubborn" (it may not be canceled), "forbidden" (nobody may), "crash" (klpd dies of it).
+What a job does is in the name of the livepatch: "quick", "over" (before anybody looks), "busy" (it changes while it is
+looked at), "slow" (until it is canceled), "stubborn" (it may not be canceled), "forbidden" (nobody may), "crash" (klpd
+dies of being looked at).
 """
 
 from __future__ import annotations
@@ -28,15 +29,17 @@ if TYPE_CHECKING:
 WAITING = job(JobState.WAITING, StepState.PENDING, StepState.PENDING)
 RUNNING = job(JobState.RUNNING, StepState.RUNNING, StepState.PENDING)
 REMOVING = job(JobState.RUNNING, StepState.DONE, StepState.RUNNING)
+DONE = job(JobState.DONE, StepState.DONE, StepState.DONE, progress=1.0)
 
 
 class FakeJob:
     """A job on the bus."""
 
-    def __init__(self, bus: Bus, number: int, what: str) -> None:
+    def __init__(self, loop: Loop, bus: Bus, number: int, what: str) -> None:
+        self._loop = loop
         self.path = f"{MANAGER_PATH}/job/{number}"
         self._what = what
-        self._report = WAITING if what == "busy" else RUNNING
+        self._report = RUNNING
         methods = {"Cancel": self._cancel}
         self._publication: Publication = bus.publish(self.path, _interface(JOB_INTERFACE), methods, self._properties)
 
@@ -46,6 +49,11 @@ class FakeJob:
             self._publication.emit_changed({"Report": GLib.Variant("a{sv}", to_dictionary(to_plain(each)))})
 
     def _properties(self) -> dict[str, object]:
+        if self._what == "busy":
+            self.change(WAITING, RUNNING, REMOVING)
+            self._loop.after(0.0, lambda: self.change(DONE))
+        elif self._what == "crash":
+            self._loop.after(0.0, lambda: os._exit(1))
         return {
             "Id": self._report.id,
             "Kind": self._report.kind,
@@ -90,23 +98,18 @@ class FakeKlpd:
             return self._begin(file.read().decode())
 
     def _begin(self, what: str) -> str:
-        new = FakeJob(self._bus, len(self._jobs) + 1, what)
+        new = FakeJob(self._loop, self._bus, len(self._jobs) + 1, what)
         self._jobs.append(new)
-        done = job(JobState.DONE, StepState.DONE, StepState.DONE, progress=1.0)
         forbidden = replace(
             RUNNING, state=JobState.FAILED, error=NotAuthorizedError.dbus_name, message="polkit says no"
         )
         match what:
             case "quick":
-                self._loop.after(0.1, lambda: new.change(done))
-            case "busy":
-                self._loop.after(0.0, lambda: new.change(WAITING, RUNNING, REMOVING, done))
+                self._loop.after(0.1, lambda: new.change(DONE))
             case "over":
-                new.change(done)
+                new.change(DONE)
             case "forbidden":
                 self._loop.after(0.0, lambda: new.change(forbidden))
-            case "crash":
-                self._loop.after(0.3, lambda: os._exit(1))
         return new.path
 
     def _reload(self, _call: Call) -> None:

@@ -147,7 +147,7 @@ def test_a_job_is_followed_to_its_end(bus: str, what: str) -> None:
 
 
 @pytest.mark.usefixtures("klpd")
-def test_changes_that_come_at_once_are_told_in_their_order_and_once(bus: str) -> None:
+def test_changes_while_the_job_is_looked_at_are_told_in_their_order_and_once(bus: str) -> None:
     assert run(bus, "disable", "busy").stdout.splitlines() == [
         "loading klp_v3 ...",
         "loading klp_v3: done",
