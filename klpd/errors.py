@@ -44,18 +44,30 @@ class NotALivepatchError(ModuleFormatError):
 
 
 class PolicyError(KlpdError):
-    """A policy file cannot be taken.  `line` and `column` are 1 based; None where the whole file is meant."""
+    """A policy file cannot be taken.  `line` and `column` are 1 based; None where the whole file is meant.
+
+    `others` is what else is wrong with the files that were read along with it.
+    """
 
     dbus_name = "org.klpd1.Error.BadPolicy"
     exit_status = ExitStatus.USAGE
 
-    def __init__(self, message: str, *, file: str, line: int | None = None, column: int | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        file: str,
+        line: int | None = None,
+        column: int | None = None,
+        others: tuple[PolicyError, ...] = (),
+    ) -> None:
         where = ":".join(str(part) for part in (file, line, column) if part is not None)
         super().__init__(f"{where}: {message}")
         self.message = message
         self.file = file
         self.line = line
         self.column = column
+        self.others = others
 
 
 class UsageError(KlpdError):
