@@ -7,6 +7,7 @@ Each rule carries the place where it was written, for the findings that it leads
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -136,7 +137,10 @@ class StateRule:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The livepatches that a rule is about: every condition that is given must hold."""
+    """The livepatches that a rule is about: every condition that is given must hold.
+
+    `name` is a pattern of fnmatch(3), with "-" for "_" where people like it better; digits are hex in lower case.
+    """
 
     name: str | None = None
     sha256: str | None = None
@@ -145,11 +149,16 @@ class Match:
 
     def __call__(self, livepatch: Livepatch) -> bool:
         return (
-            (self.name is None or fnmatchcase(livepatch.name, self.name.replace("-", "_")))
+            (self.name is None or fnmatchcase(livepatch.name, _module_names(self.name)))
             and self.sha256 in (None, livepatch.digest)
             and self.build_id in (None, livepatch.build_id)
             and (self.replace is None or livepatch.replace is self.replace)
         )
+
+
+def _module_names(pattern: str) -> str:
+    """`pattern` as it fits the names that modules have in the kernel.  In brackets "-" is for ranges, and stays."""
+    return re.sub(r"\[!?\]?[^]]*\]|-", lambda found: "_" if found[0] == "-" else found[0], pattern)
 
 
 @dataclass(frozen=True, slots=True)
