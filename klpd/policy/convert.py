@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What values may be: functions from what tomllib returns to what is meant, each of which raises Misfit.
+
+They know nothing of files; `klpd.policy.check` adds where the value is.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from klpd.policy.durations import parse_duration
+from klpd.policy.show import quoted
+from klpd.policy.versions import exactly, parse_versions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from klpd.judge.rules import VersionRange
+    from klpd.policy.positions import Path
+
+T = TypeVar("T")
+E = TypeVar("E", bound=StrEnum)
+
+LARGEST_ID: Final = (1 << 64) - 1
+"""struct klp_state keeps an id in an unsigned long (include/linux/livepatch.h)."""
+_KINDS: Final = {
+    str: "a string",
+    bool: "a boolean",
+    int: "an integer",
+    float: "a float",
+    list: "an array",
+    dict: "a table",
+}
+
+
+class Misfit(ValueError):
+    """A value is not what it should be; `path` leads from it to the part of it that is wrong."""
+
+    def __init__(self, message: str, path: Path = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.path = path
+
+
+def kind_of(value: object) -> str:
+    """What a value is, in TOML's words."""
+    return _KINDS.get(type(value), "a date or time")
+
+
+def string(value: object) -> str:
+    return _typed(value, str)
+
+
+def boolean(value: object) -> bool:
+    return _typed(value, bool)
+
+
+def text(value: object) -> str:
+    """A string for people to read."""
+    given = string(value)
+    if not given.strip():
+        raise Misfit("is empty")
+    if not given.isprintable():
+        raise Misfit("has to be one line of printable characters")
+    return given
+
+
+def choice(kind: type[E]) -> Callable[[object], E]:
+    """One of the words of an enumeration."""
+
+    def convert(value: object) -> E:
+        given = string(value)
+        try:
+            return kind(given)
+        except ValueError:
+            words = " or ".join(quoted(each) for each in kind)
+            raise Misfit(f"expected {words}, found {quoted(given)}") from None
+
+    return convert
+
+
+def duration(*, longest: str) -> Callable[[object], float]:
+    """A time span of more than nothing and at most `longest`, in seconds."""
+    bound = parse_duration(longest)
+
+    def convert(value: object) -> float:
+        if type(value) in (int, float):
+            raise Misfit('a time span is a string with a unit, such as "90s"')
+        given = string(value)
+        try:
+            seconds = parse_duration(given)
+        except ValueError as error:
+            raise Misfit(f"{error}, found {quoted(given)}") from None
+        if not 0 < seconds <= bound:
+            raise Misfit(f"expected more than 0 and at most {longest}, found {quoted(given)}")
+        return seconds
+
+    return convert
+
+
+def state_id(value: object) -> int:
+    """A klp_state id.  0 is none: it ends the kernel's array of states (klp_for_each_state)."""
+    given = _typed(value, int)
+    if not 0 < given <= LARGEST_ID:
+        raise Misfit(f"a state id is a number from 1 to {LARGEST_ID:#x}")
+    return given
+
+
+def versions(value: object) -> VersionRange:
+    """A range of state versions: a string of bounds, or the only version."""
+    try:
+        if type(value) is int:
+            return exactly(value)
+        return parse_versions(string(value))
+    except Misfit:
+        raise
+    except ValueError as error:
+        raise Misfit(str(error)) from None
+
+
+def module_glob(value: object) -> str:
+    """A pattern for module names."""
+    given = text(value)
+    if "/" in given or re.search(r"\.ko(\.\w+)?$", given):
+        raise Misfit(f"expected the name of a module, without directory and .ko, found {quoted(given)}")
+    return given
+
+
+def hexadecimal(*, fewest: int, most: int) -> Callable[[object], str]:
+    """Whole bytes in hex digits, of which there are so many; lower case."""
+    amount = f"{most}" if fewest == most else f"{fewest} to {most}"
+
+    def convert(value: object) -> str:
+        given = string(value)
+        if not re.fullmatch("(?:[0-9a-fA-F]{2})+", given) or not fewest <= len(given) <= most:
+            raise Misfit(f"expected {amount} hex digits, two a byte, found {quoted(given)}")
+        return given.lower()
+
+    return convert
+
+
+def directory(value: object) -> str:
+    """An absolute path, written as the kernel would; all of the file system is too much to hold."""
+    given = text(value)
+    if not given.startswith("/") or given.startswith("//") or os.path.normpath(given) != given:
+        raise Misfit(f'expected an absolute path without "//", "." and "..", found {quoted(given)}')
+    if given == "/":
+        raise Misfit("every program that opens any file would have to wait for klpd; name the directories")
+    return given
+
+
+def list_of(convert: Callable[[object], T]) -> Callable[[object], tuple[T, ...]]:
+    """An array of such values."""
+
+    def convert_all(value: object) -> tuple[T, ...]:
+        converted = []
+        for index, each in enumerate(_typed(value, list)):
+            try:
+                converted.append(convert(each))
+            except Misfit as misfit:
+                raise Misfit(misfit.message, (index, *misfit.path)) from None
+        return tuple(converted)
+
+    return convert_all
+
+
+def _typed(value: object, kind: type[T]) -> T:
+    # type() and not isinstance(): a boolean is no integer here.
+    if type(value) is not kind:
+        raise Misfit(f"expected {_KINDS[kind]}, found {kind_of(value)}")
+    return value

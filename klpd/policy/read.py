@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The policy language: from files to the Policy that they make together (klpd-policy(5)).
+
+Each file adds its word to the policy of the files before it, key by key.  All files are looked at to their ends, so
+that everything that is wrong can be told at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from klpd.errors import PolicyError
+from klpd.judge.rules import (
+    STICKY_WAYS,
+    LivepatchRule,
+    Match,
+    Mode,
+    OnTimeout,
+    Permission,
+    Policy,
+    Ruling,
+    StateRule,
+    Way,
+)
+from klpd.model import Rule, RuleKind
+from klpd.policy.check import Table
+from klpd.policy.convert import (
+    boolean,
+    choice,
+    directory,
+    duration,
+    hexadecimal,
+    list_of,
+    module_glob,
+    state_id,
+    text,
+    versions,
+)
+from klpd.policy.dropins import is_mask, list_files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from klpd.policy.check import Entry
+
+LONGEST_HOLD: Final = "60s"
+LONGEST_TRANSITION: Final = "1w"
+_NO_SIGNER: Final = (
+    "klpd cannot verify signatures yet, and who a module says has signed it proves nothing; "
+    'match by "sha256" or "build-id"'
+)
+
+
+def read_policy(root: Path = Path("/")) -> Policy:
+    """The policy of the files in force below `root`.  Raises PolicyError, whose `others` are all further complaints."""
+    return read_files(list_files(root))
+
+
+def read_files(files: Iterable[Path]) -> Policy:
+    """The policy that these files make in this order.  Raises PolicyError as `read_policy` does."""
+    policy = _defaults()
+    complaints: list[PolicyError] = []
+    for file in files:
+        policy, wrong = _read_file(policy, file)
+        complaints += wrong
+    if complaints:
+        first, *others = complaints
+        raise PolicyError(first.message, file=first.file, line=first.line, column=first.column, others=tuple(others))
+    return policy
+
+
+def check_file(path: Path) -> tuple[PolicyError, ...]:
+    """All that is wrong with one file, whatever its name and wherever it is."""
+    try:
+        if not is_mask(path):
+            read_files([path])
+    except PolicyError as error:
+        return (error, *error.others)
+    return ()
+
+
+def _defaults() -> Policy:
+    return Policy(
+        mode=Mode.ENFORCE,
+        default=Ruling(Permission.DENY, Rule(RuleKind.BUILTIN, 'default = "deny"')),
+        unknown_states=Ruling(Permission.DENY, Rule(RuleKind.BUILTIN, 'unknown-states = "deny"')),
+    )
+
+
+def _read_file(policy: Policy, path: Path) -> tuple[Policy, list[PolicyError]]:
+    """What `policy` becomes with this file, and what is wrong with the file, by line."""
+    from klpd.policy.source import read_source
+
+    try:
+        source = read_source(path)
+    except PolicyError as error:
+        return policy, [error]
+    complaints: list[PolicyError] = []
+    top = Table(source, complaints, source.values)
+    policy = _with_settings(policy, top.table("policy"))
+    policy = _with_transition(policy, top.table("transition"))
+    policy = _with_states(policy, top.tables("state"))
+    policy = _with_livepatches(policy, top.tables("livepatch"))
+    top.close()
+    complaints.sort(key=lambda each: (each.line or 0, each.column or 0))
+    return replace(policy, files=(*policy.files, source.file)), complaints
+
+
+def _with_settings(policy: Policy, table: Table) -> Policy:
+    default = table.take("default", choice(Permission))
+    unknown_states = table.take("unknown-states", choice(Permission))
+    policy = replace(
+        policy,
+        mode=table.get("mode", choice(Mode), policy.mode),
+        default=policy.default if default is None else _ruling(default),
+        unknown_states=policy.unknown_states if unknown_states is None else _ruling(unknown_states),
+        hold_timeout=table.get("hold-timeout", duration(longest=LONGEST_HOLD), policy.hold_timeout),
+        directories=table.get("directories", list_of(directory), policy.directories),
+    )
+    table.close()
+    return policy
+
+
+def _with_transition(policy: Policy, table: Table) -> Policy:
+    policy = replace(
+        policy,
+        transition_timeout=table.get("timeout", duration(longest=LONGEST_TRANSITION), policy.transition_timeout),
+        on_timeout=table.get("on-timeout", choice(OnTimeout), policy.on_timeout),
+    )
+    table.close()
+    return policy
+
+
+def _with_states(policy: Policy, tables: Iterable[Table]) -> Policy:
+    states = dict(policy.states)
+    seen: dict[int, Rule] = {}
+    for table in tables:
+        given = table.require("id", state_id)
+        rule = _state(table, 0 if given is None else given.value)
+        if given is None:
+            continue
+        if given.value in seen:
+            first = seen[given.value].line
+            table.complain(f"state {given.value:#x} is given twice: the first is in line {first}", "id")
+        else:
+            seen[given.value] = given.rule
+            states[rule.id] = _over(states.get(rule.id), rule)
+    return replace(policy, states=states)
+
+
+def _state(table: Table, number: int) -> StateRule:
+    name = table.get("name", text, None)
+    sticky = table.take("sticky", boolean)
+    rulings: dict[Way, Ruling] = {}
+    if sticky is not None:
+        shorthand = Ruling(Permission.DENY if sticky.value else Permission.ALLOW, sticky.rule)
+        rulings.update(dict.fromkeys(STICKY_WAYS, shorthand))
+    for way in Way:
+        said = table.take(way.value, choice(Permission))
+        if said is not None:
+            rulings[way] = _ruling(said)
+    accepted = table.take("versions", versions)
+    table.close()
+    return StateRule(
+        id=number,
+        rule=table.rule,
+        name=name,
+        rulings=rulings,
+        versions=None if accepted is None else accepted.value,
+        versions_rule=None if accepted is None else accepted.rule,
+    )
+
+
+def _over(earlier: StateRule | None, later: StateRule) -> StateRule:
+    """What two files say of a state: where both say something, the later."""
+    if earlier is None:
+        return later
+    versioned = earlier if later.versions is None else later
+    return replace(
+        later,
+        name=earlier.name if later.name is None else later.name,
+        rulings={**earlier.rulings, **later.rulings},
+        versions=versioned.versions,
+        versions_rule=versioned.versions_rule,
+    )
+
+
+def _with_livepatches(policy: Policy, tables: Iterable[Table]) -> Policy:
+    return replace(policy, livepatches=(*policy.livepatches, *_livepatches(tables)))
+
+
+def _livepatches(tables: Iterable[Table]) -> Iterator[LivepatchRule]:
+    for table in tables:
+        match = _match(table)
+        verdict = table.require("verdict", choice(Permission))
+        reason = table.get("reason", text, None)
+        table.close()
+        if verdict is not None:
+            yield LivepatchRule(table.rule, match, verdict.value, reason)
+
+
+def _match(table: Table) -> Match:
+    conditions = table.table("match", required=True)
+    match = Match(
+        name=conditions.get("name", module_glob, None),
+        sha256=conditions.get("sha256", hexadecimal(fewest=64, most=64), None),
+        build_id=conditions.get("build-id", hexadecimal(fewest=2, most=128), None),
+        replace=conditions.get("replace", boolean, None),
+    )
+    conditions.refuse("signer", _NO_SIGNER)
+    conditions.close()
+    return match
+
+
+def _ruling(entry: Entry[Permission]) -> Ruling:
+    return Ruling(entry.value, entry.rule)

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A policy file as TOML: its values and where each of them is."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from klpd.errors import PolicyError
+from klpd.policy.positions import Lines, Positions
+from klpd.policy.show import shortened, shown
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LARGEST: Final = 1 << 20
+"""In bytes."""
+_LONGEST_MESSAGE: Final = 200
+"""tomllib repeats some keys in what it says."""
+_BOM: Final = "\ufeff"
+_PLACE: Final = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One policy file; `file` is its name as people are told it."""
+
+    file: str
+    values: Mapping[str, object]
+    positions: Positions
+
+
+def read_source(path: Path) -> Source:
+    """Read a policy file.  Raises PolicyError where it cannot be read or is no TOML."""
+    file = shown(path)
+    return parse(_decode(_read(path, file), file), file)
+
+
+def parse(text: str, file: str) -> Source:
+    """What `text` says as TOML.  Raises PolicyError with line and column where it is none."""
+    text = text.replace("\r\n", "\n")  # as tomllib does
+    if text.startswith(_BOM):
+        raise PolicyError("begins with a byte order mark; save it as UTF-8 without one", file=file, line=1, column=1)
+    positions = Positions(text)
+    if positions.flaw is not None:
+        at = positions.flaw.position
+        raise PolicyError(positions.flaw.message, file=file, line=at.line, column=at.column)
+    try:
+        return Source(file, tomllib.loads(text), positions)
+    except tomllib.TOMLDecodeError as error:
+        raise _syntax_error(str(error), text, file) from error
+
+
+def _read(path: Path, file: str) -> bytes:
+    try:
+        # Without O_NONBLOCK a FIFO would be waited for.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        with open(fd, "rb") as stream:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise PolicyError("not a regular file", file=file)
+            data = stream.read(LARGEST + 1)
+    except OSError as error:
+        raise PolicyError(f"cannot be read: {error.strerror}", file=file) from error
+    if len(data) > LARGEST:
+        raise PolicyError(f"larger than {LARGEST >> 20} MiB, which no policy is", file=file)
+    return data
+
+
+def _decode(data: bytes, file: str) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        before = data[: error.start].decode()
+        at = Lines(before).position(len(before))
+        raise PolicyError("not UTF-8", file=file, line=at.line, column=at.column) from error
+
+
+def _syntax_error(message: str, text: str, file: str) -> PolicyError:
+    place = _PLACE.search(message)
+    if place is None:
+        return PolicyError(f"no TOML: {shortened(message, _LONGEST_MESSAGE)}", file=file)
+    end = Lines(text).position(len(text))
+    line, column = (end.line, end.column) if place[1] is None else (int(place[1]), int(place[2]))
+    what = shortened(message[: place.start()], _LONGEST_MESSAGE)
+    return PolicyError(f"no TOML: {what}", file=file, line=line, column=column)

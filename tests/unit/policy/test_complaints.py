@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is said of policy files that make no sense, and where."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from klpd.policy.check import MOST_COMPLAINTS
+
+if TYPE_CHECKING:
+    from tests.unit.policy.site import Site
+
+SIXTY_FOUR = "0" * 64
+
+# One wrong thing each: the text, and all that is said of it.
+WRONG = [
+    # Keys that nobody knows.
+    ("[polcy]", '1:2: unknown key "polcy"; did you mean "policy"?'),
+    ("x = 1", '1:1: unknown key "x"; known are policy, transition, state, livepatch'),
+    ('[policy]\nmodus = "audit"', '2:1: unknown key "modus"; did you mean "mode"?'),
+    ('[policy]\n  hold_timeout = "1s"', '2:3: unknown key "hold_timeout"; did you mean "hold-timeout"?'),
+    ('[transition]\n"time out" = "1s"', '2:1: unknown key "time out"; did you mean "timeout"?'),
+    ("[[state]]\nid = 1\nstikcy = true", '3:1: unknown key "stikcy"; did you mean "sticky"?'),
+    (
+        '[[livepatch]]\nmatch = { name = "a" }\nverdict = "allow"\nfoo.bar = 1',
+        '4:1: unknown key "foo"; known are match, verdict, reason',
+    ),
+    (
+        '[[livepatch]]\nverdict = "deny"\nmatch = { name = "a", buildid = "ab" }',
+        '3:23: unknown key "buildid"; did you mean "build-id"?',
+    ),
+    # Types.
+    ("[policy]\nmode = 1", "2:8: mode: expected a string, found an integer"),
+    ("[policy]\nmode = true", "2:8: mode: expected a string, found a boolean"),
+    ("[policy]\nmode = 2023-01-01", "2:8: mode: expected a string, found a date or time"),
+    ('[policy]\ndirectories = "/opt"', "2:15: directories: expected an array, found a string"),
+    ('[policy]\ndirectories = ["/opt", 1.5]', "2:24: directories: expected a string, found a float"),
+    ('[[state]]\nid = "one"', "2:6: id: expected an integer, found a string"),
+    ("[[state]]\nid = true", "2:6: id: expected an integer, found a boolean"),
+    ('[[state]]\nid = 1\nsticky = "true"', "3:10: sticky: expected a boolean, found a string"),
+    ("[[state]]\nid = 1\nversions = [2]", "3:12: versions: expected a string, found an array"),
+    ("[[state]]\nid = 1\nversions = true", "3:12: versions: expected a string, found a boolean"),
+    ('[[livepatch]]\nverdict = "deny"\nmatch = { replace = 1 }', "3:21: replace: expected a boolean, found an integer"),
+    # Tables.
+    ("policy = 1", "1:10: policy: expected a table, found an integer"),
+    ("[[policy]]", "1:1: policy: expected a table, found an array; write [policy]"),
+    ("[state]\nid = 1", "1:1: state: expected an array of tables, found a table; write [[state]]"),
+    ('livepatch = "a"', "1:13: livepatch: expected an array of tables, found a string; write [[livepatch]]"),
+    ("state = [1]", "1:10: state: expected a table, found an integer"),
+    ('[[livepatch]]\nverdict = "deny"\nmatch = "a"', "3:9: match: expected a table, found a string"),
+    # What has to be there.
+    ("\n[[state]]\nsticky = true", '2:1: "id" is missing'),
+    ('[[livepatch]]\nmatch = { name = "a" }', '1:1: "verdict" is missing'),
+    ('[[livepatch]]\nverdict = "deny"', '1:1: "match" is missing or empty'),
+    ('[[livepatch]]\nverdict = "deny"\nmatch = {}', '3:9: "match" is missing or empty'),
+    # Words.
+    ('[policy]\nmode = "strict"', '2:8: mode: expected "enforce" or "audit", found "strict"'),
+    ('[policy]\ndefault = "Deny"', '2:11: default: expected "allow" or "deny", found "Deny"'),
+    ('[policy]\nunknown-states = ""', '2:18: unknown-states: expected "allow" or "deny", found ""'),
+    ('[transition]\non-timeout = "force"', '2:14: on-timeout: expected "reverse" or "wait", found "force"'),
+    ('[[state]]\nid = 1\ndrop = "never"', '3:8: drop: expected "allow" or "deny", found "never"'),
+    # Time spans.
+    ("[transition]\ntimeout = 5", '2:11: timeout: a time span is a string with a unit, such as "90s"'),
+    (
+        '[transition]\ntimeout = "5"',
+        '2:11: timeout: expected a time span with its unit, such as "90s" or "1h 30min", found "5"',
+    ),
+    ('[transition]\ntimeout = "0s"', '2:11: timeout: expected more than 0 and at most 1w, found "0s"'),
+    ('[transition]\ntimeout = "8d"', '2:11: timeout: expected more than 0 and at most 1w, found "8d"'),
+    ('[policy]\nhold-timeout = "61s"', '2:16: hold-timeout: expected more than 0 and at most 60s, found "61s"'),
+    # States.
+    ("[[state]]\nid = 0", "2:6: id: a state id is a number from 1 to 0xffffffffffffffff"),
+    ("[[state]]\nid = -1", "2:6: id: a state id is a number from 1 to 0xffffffffffffffff"),
+    ("[[state]]\nid = 0x1_0000_0000_0000_0000", "2:6: id: a state id is a number from 1 to 0xffffffffffffffff"),
+    ('[[state]]\nid = 1\nname = " "', "3:8: name: is empty"),
+    ('[[state]]\nid = 1\nname = "a\\nb"', "3:8: name: has to be one line of printable characters"),
+    ('[[state]]\nid = 1\nversions = ">5, <3"', "3:12: versions: no version is in this range"),
+    ("[[state]]\nid = 1\nversions = -1", "3:12: versions: a version is a number from 0 to 4294967295"),
+    ("[[state]]\nid = 1\n[[state]]\nid = 0x1", "4:6: state 0x1 is given twice: the first is in line 2"),
+    # Directories.
+    *(
+        (
+            f"[policy]\ndirectories = ['/a', '{path}']",
+            f'2:22: directories: expected an absolute path without "//", "." and "..", found "{path}"',
+        )
+        for path in ("opt", "./opt", "/opt/", "/opt/../etc", "//opt", "/opt//a", "/.")
+    ),
+    (
+        '[policy]\ndirectories = ["/"]',
+        "2:16: directories: every program that opens any file would have to wait for klpd; name the directories",
+    ),
+    (
+        '[policy]\ndirectories = ["/a\\u0000"]',
+        "2:16: directories: has to be one line of printable characters",
+    ),
+    # Conditions.
+    *(
+        (
+            f'[[livepatch]]\nverdict = "deny"\nmatch = {{ name = "{name}" }}',
+            f'3:18: name: expected the name of a module, without directory and .ko, found "{name}"',
+        )
+        for name in ("kpatch_*.ko", "klp.ko.xz", "/opt/*")
+    ),
+    (
+        '[[livepatch]]\nverdict = "deny"\nmatch = { sha256 = "abc" }',
+        '3:20: sha256: expected 64 hex digits, two a byte, found "abc"',
+    ),
+    (
+        f'[[livepatch]]\nverdict = "deny"\nmatch = {{ sha256 = "{SIXTY_FOUR[:-1]}x" }}',
+        f'3:20: sha256: expected 64 hex digits, two a byte, found "{SIXTY_FOUR[:57]}..."',
+    ),
+    (
+        '[[livepatch]]\nverdict = "deny"\nmatch = { build-id = "abc" }',
+        '3:22: build-id: expected 2 to 128 hex digits, two a byte, found "abc"',
+    ),
+    (
+        '[[livepatch]]\nverdict = "deny"\nmatch = { signer = "Example CA" }',
+        "3:11: klpd cannot verify signatures yet, and who a module says has signed it proves nothing; "
+        'match by "sha256" or "build-id"',
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), WRONG)
+def test_what_is_wrong_is_said_with_its_place(site: Site, text: str, message: str) -> None:
+    assert site.complaints(text) == [message]
+
+
+def test_everything_that_is_wrong_is_said_at_once_in_the_order_of_lines(site: Site) -> None:
+    complaints = site.complaints(
+        """
+[[livepatch]]
+verdict = "perhaps"
+[policy]
+mode = 1
+modus = 2
+[transition]
+timeout = "1"
+[[state]]
+id = 0
+drop = "never"
+"""
+    )
+    assert [each.split(":")[0] for each in complaints] == ["2", "3", "5", "6", "8", "10", "11"]
+
+
+def test_the_same_state_may_be_in_several_files(site: Site) -> None:
+    text = "[[state]]\nid = 1\nsticky = true"
+    assert site.policy(text, text).states[1].sticky
+
+
+def test_complaints_about_one_file_have_a_bound(site: Site) -> None:
+    unknown = "".join(f"k{number} = 1\n" for number in range(1000))
+    assert len(site.complaints(unknown)) == MOST_COMPLAINTS
+    assert len(site.complaints("[[state]]\n" * 1000)) == MOST_COMPLAINTS
+
+
+def test_a_file_of_any_name_can_be_checked(site: Site) -> None:
+    assert site.complaints('[policy]\nmode = "audit"') == []
