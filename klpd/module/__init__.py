@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from klpd.files import LARGEST_MODULE as LARGEST_FILE
+from klpd.module.compression import unpack
 from klpd.module.reader import read_livepatch
 from klpd.module.recognise import Kind, recognise
 
-__all__ = ["LARGEST_FILE", "Kind", "is_livepatch", "read_livepatch", "recognise"]
+__all__ = ["LARGEST_FILE", "Kind", "is_livepatch", "read_livepatch", "recognise", "unpack"]
 
 
 def is_livepatch(data: bytes) -> bool:

@@ -72,5 +72,5 @@ def read_modinfo(elf: Elf) -> Modinfo:
     content = bytes(elf.content(section))
     if not content.endswith(b"\0"):
         raise ModuleFormatError("its .modinfo does not end with a NUL")
-    parts = (part.decode("utf-8", "backslashreplace").partition("=") for part in content.split(b"\0") if part)
-    return Modinfo(tuple((name, value) for name, _, value in parts))
+    parts = (part.decode("utf-8", "backslashreplace").partition("=") for part in content.split(b"\0"))
+    return Modinfo(tuple((name, value) for name, equals, value in parts if equals))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from klpd import module
-from klpd.errors import ModuleFormatError
+from klpd.errors import ModuleFormatError, NotALivepatchError
 from klpd.module.elf import MOST_SECTIONS
 from klpd.module.image import MOST_RELOCATIONS, MOST_SYMBOLS
 from klpd.module.modinfo import LARGEST_MODINFO
@@ -152,6 +152,13 @@ def test_a_name_that_no_module_can_have_is_refused(name: str) -> None:
 
     with pytest.raises(ModuleFormatError, match="says a name that no module can have"):
         module.read_livepatch(file.done(), file="bad.ko")
+
+
+def test_a_tag_has_an_equals_sign() -> None:
+    file = with_modinfo(lambda old: old.replace(b"livepatch=Y", b"livepatch\0Y"))
+
+    with pytest.raises(NotALivepatchError):
+        module.read_livepatch(file.done(), file="ordinary.ko")
 
 
 def test_a_symbol_in_a_section_that_is_not_there() -> None:

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Whatever the bytes of a module file are, reading them gives a Livepatch or a ModuleFormatError, in bounded memory."""
+
+from __future__ import annotations
+
+import functools
+import struct
+import tracemalloc
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from klpd import module
+from klpd.errors import ModuleFormatError, NotALivepatchError
+from klpd.module import Kind
+from klpd.module.elf import MOST_SECTIONS
+from klpd.module.image import MOST_RELOCATIONS, MOST_SYMBOLS
+from klpd.module.modinfo import LARGEST_MODINFO
+from tests.livepatches.build import build
+from tests.unit.module.compilers import COMPILERS, example
+from tests.unit.module.forgery import Forgery
+
+if TYPE_CHECKING:
+    from klpd.model import Livepatch
+
+MOST_MEMORY: Final = 64 << 20
+"""What klpd/module/reader.py promises, in bytes, beside the file."""
+REAL: Final = ("klp_callbacks", "klp_cmdline_v4", "klp_allocated", "klp_ordinary")
+ODD_NUMBERS: Final = (
+    0,
+    1,
+    2,
+    7,
+    8,
+    24,
+    64,
+    0x7F,
+    0xFF,
+    0xFFFF,
+    0x7FFFFFFF,
+    0xFFFFFFFF,
+    1 << 62,
+    (1 << 63) - 1,
+    (1 << 64) - 1,
+)
+
+
+@functools.cache
+def originals() -> tuple[bytes, ...]:
+    """Modules to begin with: real ones, and one for each machine."""
+    files = build()
+    return (*(files[name].read_bytes() for name in REAL), *(example(machine) for machine in COMPILERS))
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> bytes:
+    """A module with some of it changed: mostly numbers in its tables, sometimes bytes anywhere, or its length."""
+    data = bytearray(draw(st.sampled_from(originals())))
+    order = "<" if data[5] == 1 else ">"
+    (table,) = struct.unpack_from(f"{order}Q", data, 40)
+    (count,) = struct.unpack_from(f"{order}H", data, 60)
+    contents = [struct.unpack_from(f"{order}QQ", data, table + index * 64 + 24) for index in range(count)]
+    regions = [(0, 64), (table, count * 64), *(each for each in contents if each[1])]
+    for _ in range(draw(st.integers(1, 6))):
+        start, size = draw(st.sampled_from(regions))
+        width = draw(st.sampled_from((1, 2, 4, 8)))
+        at = start + draw(st.integers(0, max(0, size // width - 1))) * width
+        value = draw(st.one_of(st.sampled_from(ODD_NUMBERS), st.integers(0, 2 * len(data)))) & ((1 << 8 * width) - 1)
+        new = value.to_bytes(width, "little" if order == "<" else "big")
+        data[at : at + width] = new[: max(0, len(data) - at)]
+    if draw(st.integers(0, 9)) == 0:
+        del data[draw(st.integers(0, len(data))) :]
+    return bytes(data)
+
+
+def read(data: bytes) -> Livepatch | ModuleFormatError:
+    try:
+        return module.read_livepatch(data, file="some.ko")
+    except ModuleFormatError as error:
+        return error
+
+
+@settings(max_examples=700, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(mutated())
+def test_a_mutated_module_is_read_or_refused(data: bytes) -> None:
+    found = read(data)
+
+    if isinstance(found, ModuleFormatError):
+        assert str(found).startswith("some.ko: ")
+        assert "\n" not in str(found)
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(mutated())
+def test_what_the_guard_lets_pass_is_no_livepatch_to_the_reader(data: bytes) -> None:
+    found = read(data)
+
+    match module.recognise(data):
+        case Kind.ORDINARY | Kind.NO_MODULE:
+            assert isinstance(found, ModuleFormatError)
+        case Kind.LIVEPATCH:
+            assert not isinstance(found, NotALivepatchError)
+
+
+@given(st.binary(max_size=512))
+def test_any_bytes_are_refused(data: bytes) -> None:
+    assert isinstance(read(data), ModuleFormatError)
+
+
+@given(st.binary(max_size=512))
+def test_any_signature_is_read_or_refused(content: bytes) -> None:
+    end = bytes([0, 0, 2, 0, 0, 0, 0, 0]) + len(content).to_bytes(4, "big") + b"~Module signature appended~\n"
+
+    read(example() + content + end)
+
+
+def many_sections() -> bytes:
+    file = Forgery(example())
+    table, count = file.get("e_shoff"), file.get("e_shnum")
+    rows = bytes(file.data[table : table + count * 64])
+    file.data += bytes(-len(file.data) % 8)
+    file.set(e_shoff=len(file.data), e_shnum=MOST_SECTIONS)
+    file.data += rows + rows[:64] * (MOST_SECTIONS - count)
+    return file.done()
+
+
+def many_relocations() -> bytes:
+    """As many as are read, all of pointers to struct module."""
+    file = Forgery(example())
+    first = file.content(".rela.data")[:24]
+    info_and_addend = first[8:]
+    count = MOST_RELOCATIONS // 2 - 1000
+    return file.replace(
+        ".rela.data", b"".join(struct.pack("<Q", 8 * at) + info_and_addend for at in range(count))
+    ).done()
+
+
+def many_symbols() -> bytes:
+    """As many as are read, each a variable somewhere else."""
+    file = Forgery(example())
+    symbols = file.content(".symtab")
+    count = MOST_SYMBOLS - len(symbols) // 24
+    more = (struct.pack("<IBBHQQ", 0, 1, 0, file.index(".data"), 1 << 32 | at, 8) for at in range(count))
+    return file.replace(".symtab", symbols + b"".join(more)).done()
+
+
+def many_tags() -> bytes:
+    file = Forgery(example())
+    tags = file.content(".modinfo")
+    return file.replace(".modinfo", tags + b"a=\0" * ((LARGEST_MODINFO - len(tags)) // 3)).done()
+
+
+def far_away() -> bytes:
+    """A megabyte of zeros that claims to be a section of 2 GiB without content."""
+    file = Forgery(example() + bytes(1 << 20))
+    return file.set_section(file.index(".bss"), sh_size=2 << 30).done()
+
+
+@pytest.mark.parametrize("make", [many_sections, many_relocations, many_symbols, many_tags, far_away])
+def test_memory_is_bounded(make: functools.partial[bytes]) -> None:
+    data = make()
+    read(originals()[0])  # imports
+
+    tracemalloc.start()
+    try:
+        read(data)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < MOST_MEMORY

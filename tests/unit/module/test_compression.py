@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Compressed modules are unpacked as far as a module may be large, and no further."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import gzip
+import lzma
+import tracemalloc
+from typing import TYPE_CHECKING
+
+import pytest
+
+from klpd import module
+from klpd.errors import ModuleFormatError
+from klpd.module.compression import XZ_MEMORY
+from tests.unit.module.compilers import example
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MIB = 1 << 20
+
+
+def zstd(data: bytes) -> bytes:
+    library = ctypes.CDLL("libzstd.so.1")
+    library.ZSTD_compressBound.restype = library.ZSTD_compress.restype = ctypes.c_size_t
+    room = ctypes.create_string_buffer(library.ZSTD_compressBound(ctypes.c_size_t(len(data))))
+    size = library.ZSTD_compress(room, ctypes.c_size_t(len(room)), data, ctypes.c_size_t(len(data)), 3)
+    return room.raw[:size]
+
+
+PACK: dict[str, Callable[[bytes], bytes]] = {
+    "xz": functools.partial(lzma.compress, preset=0),
+    "gzip": functools.partial(gzip.compress, compresslevel=1),
+    "zstd": zstd,
+}
+
+
+@pytest.mark.parametrize("name", PACK)
+def test_a_compressed_module_is_unpacked(name: str) -> None:
+    assert module.unpack(PACK[name](example()), file="a.ko") == example()
+
+
+@pytest.mark.parametrize("data", [b"", b"text", example()], ids=["nothing", "text", "a module"])
+def test_what_is_not_compressed_is_left_as_it_is(data: bytes) -> None:
+    assert module.unpack(data, file="a.ko") is data
+
+
+@pytest.mark.parametrize("name", PACK)
+def test_the_largest_module_is_unpacked(name: str) -> None:
+    data = example() + bytes(module.LARGEST_FILE - len(example()))
+
+    assert module.unpack(PACK[name](data), file="a.ko") == data
+
+
+@pytest.mark.parametrize("name", PACK)
+def test_a_bomb_is_not_unpacked(name: str) -> None:
+    bomb = PACK[name](bytes(module.LARGEST_FILE + 1))
+
+    tracemalloc.start()
+    try:
+        with pytest.raises(
+            ModuleFormatError,
+            match=f"^a.ko: compressed with {name}, and unpacks to more than 64 MiB, which no livepatch is$",
+        ):
+            module.unpack(bomb, file="a.ko")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 2 * module.LARGEST_FILE + 16 * MIB
+
+
+def test_an_archive_that_needs_much_memory_is_not_unpacked() -> None:
+    filters = [{"id": lzma.FILTER_LZMA2, "dict_size": 2 * XZ_MEMORY}]
+
+    with pytest.raises(
+        ModuleFormatError, match=r"^a\.ko: compressed with xz, and cannot be unpacked: Memory usage limit"
+    ):
+        module.unpack(lzma.compress(example(), filters=filters), file="a.ko")
+
+
+@pytest.mark.parametrize("name", PACK)
+def test_a_truncated_file_is_refused(name: str) -> None:
+    packed = PACK[name](example())
+
+    with pytest.raises(ModuleFormatError, match=f"^a.ko: compressed with {name}, and truncated$"):
+        module.unpack(packed[: len(packed) // 2], file="a.ko")
+
+
+@pytest.mark.parametrize("name", PACK)
+def test_a_file_that_goes_on_is_refused(name: str) -> None:
+    with pytest.raises(ModuleFormatError, match=f"^a.ko: compressed with {name}, and 4 bytes follow its end$"):
+        module.unpack(PACK[name](example()) + b"more", file="a.ko")
+
+
+@pytest.mark.parametrize("name", PACK)
+def test_a_broken_file_is_refused(name: str) -> None:
+    packed = bytearray(PACK[name](example()))
+    packed[8:40] = b"\xff" * 32
+
+    with pytest.raises(ModuleFormatError, match=f"^a.ko: compressed with {name}, and cannot be unpacked: "):
+        module.unpack(bytes(packed), file="a.ko")
