@@ -145,12 +145,13 @@ def test_a_background_command_can_be_watched_and_ended(bare_host: Host) -> None:
 
 
 def test_a_command_can_have_a_terminal(bare_host: Host) -> None:
-    command = bare_host.spawn("tty; stty size; read word; echo got $word >&2; sleep 1000", terminal=(33, 99))
+    script = "trap 'exit 6' INT; tty; stty size; read word; echo got $word >&2; while :; do sleep 0.1; done"
+    command = bare_host.spawn(script, terminal=(33, 99))
     command.wait_for_output("33 99", 30)
     command.write(b"this\r")
     command.wait_for_output("got this", 30)
     command.write(b"\x03")
-    assert command.wait(30) == -2
+    assert command.wait(30) == 6
     assert command.stdout.startswith(b"/dev/pts/")
 
 
