@@ -52,7 +52,7 @@ check: venv
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	shellcheck .ci/run tests/demo/*.sh
+	shellcheck .ci/run tests/check-units.sh
 	xmllint --noout --nonet systemd/org.klpd1.conf systemd/org.klpd1.policy klpd/daemon/*.xml
 	tests/check-units.sh
 
