@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from tests.livepatches import evasions
 from tests.livepatches.build import build
 from tests.vm import kernel
 from tests.vm.cache import Cache, default_folder
@@ -25,6 +26,7 @@ class Lab:
     def __init__(self, host: Host) -> None:
         self.host = host
         host.put(_SCRIPT, _THERE)
+        host.put(evasions.__file__, "/usr/lib/python3/dist-packages/tests/livepatches/evasions.py")
 
     def __call__(self, step: str, *arguments: object, timeout: float = TIMEOUT) -> Any:  # noqa: ANN401
         """Take a step.  Raises CommandFailed where it fails, which no step should."""

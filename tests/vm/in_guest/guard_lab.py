@@ -70,6 +70,18 @@ def load(way: str, *paths: str) -> dict[str, str]:
     return {Path(path).name: WAYS[way](Path(path)) for path in paths}
 
 
+def evade(path: str) -> dict[str, str]:
+    """Make the evasions of a livepatch: name -> file."""
+    from tests.livepatches.evasions import BROKEN, EVASIONS
+
+    data = Path(path).read_bytes()
+    made = {}
+    for name, change in {**EVASIONS, **BROKEN}.items():
+        made[name] = f"/root/{name}.ko"
+        Path(made[name]).write_bytes(change(data))
+    return made
+
+
 def load_at_once(way: str, path: str, times: str) -> list[str]:
     """From so many processes at the same time."""
     ready, go = os.pipe()
@@ -222,8 +234,8 @@ def _run_time() -> int:
 STEPS: dict[str, Callable[..., object]] = {
     each.__name__: each
     for each in (
-        load, load_at_once, load_until, close, take_over, status, test, remove, set_mode, approve, approve_many,
-        withdraw, events, counters, digests, patches, tasks, costs, verifier,
+        load, evade, load_at_once, load_until, close, take_over, status, test, remove, set_mode, approve,
+        approve_many, withdraw, events, counters, digests, patches, tasks, costs, verifier,
     )
 }  # fmt: skip
 
