@@ -36,7 +36,7 @@ man: $(MAN_PAGES)
 
 build/man/%: docs/%.md
 	@mkdir -p $(@D)
-	pandoc --standalone --to man --output $@ $<
+	pandoc --standalone --from markdown-smart --to man --output $@ $<
 
 packages:
 	@python3 -m tests.vm.packages $(PACKAGES)
@@ -80,6 +80,8 @@ install: bpf
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/dbus-1/system.d systemd/org.klpd1.conf
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/dbus-1/interfaces klpd/daemon/org.klpd1.*.xml
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/polkit-1/actions systemd/org.klpd1.policy
+	if [ -d build/man ]; then for page in build/man/*; do \
+	  install -D -m 644 "$$page" "$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}"; done; fi
 
 define script
 @install -d $(DESTDIR)$(PREFIX)/$(dir $(1))

@@ -33,7 +33,7 @@ class Policies:
         try:
             policy = self._read()
         except PolicyError as error:
-            self.errors = tuple(str(each) for each in (error, *getattr(error, "others", ())))
+            self.errors = tuple(str(each) for each in (error, *error.others))
             if self._builtin:
                 self.current = builtin_policy("the policy files do not check")
             raise

@@ -8,6 +8,7 @@ of a section are read when they are first asked for.
 from __future__ import annotations
 
 import struct
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -71,6 +72,7 @@ class Image:
         self._relocations: dict[int, dict[int, tuple[int, int]]] = {}
         self._relocations_left = MOST_RELOCATIONS
         self._sizes: dict[tuple[int, int], int] | None = None
+        self._variables: list[tuple[int, int]] | None = None
 
     def pointers_to(self, wanted: Place) -> Iterator[Place]:
         """The places in initialised, writable data that will point to `wanted`."""
@@ -139,13 +141,27 @@ class Image:
 
     def size_of(self, place: Place) -> int | None:
         """The size of the variable that begins at a place, as the symbols tell it; None if they do not."""
+        return self._variable_sizes().get((place.section, place.offset))
+
+    def is_inside(self, place: Place) -> bool:
+        """Whether the symbols tell of a variable that begins before a place and ends behind it."""
+        sizes = self._variable_sizes()
+        if self._variables is None:
+            self._variables = sorted(sizes)
+        before = bisect_left(self._variables, (place.section, place.offset))
+        if before == 0:
+            return False
+        section, offset = self._variables[before - 1]
+        return section == place.section and place.offset < offset + sizes[section, offset]
+
+    def _variable_sizes(self) -> dict[tuple[int, int], int]:
         if self._sizes is None:
             self._sizes = {
                 (section, value): size
                 for _, info, _, section, value, size in self._symbol.iter_unpack(self._symbols)
                 if info & 0xF == _STT_OBJECT and size
             }
-        return self._sizes.get((place.section, place.offset))
+        return self._sizes
 
     def _section(self, index: int) -> Section:
         if index >= len(self._elf.sections):

@@ -88,15 +88,17 @@ class _Reader:
         """Whether a klp_patch may be at `place`: other structures begin with their module, too."""
         self._count()
         objects = self._image.target(place + _OBJS)
-        if objects is None:
+        if objects is None or self._image.is_inside(place):
             return False
-        if self._image.is_zeros(objects):
-            return self._image.size_of(objects) == _OBJECT_SIZE
+        # Zeros are no objects if there is room for the last entry only; else they are anything.
+        room_for_one = (self._image.size_of(objects) or 0) - _OBJECT_SIZE in _MORE
         if not self._image.is_data(objects):
-            return False
+            return self._image.is_zeros(objects) and room_for_one
         try:
             first = self._object_head(objects)
-            if first is not None and self._image.is_data(first[1]):
+            if first is None:
+                return room_for_one
+            if self._image.is_data(first[1]):
                 self._function(first[1])
         except (_UnfamiliarError, OutsideError):
             return False

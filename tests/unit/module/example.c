@@ -88,6 +88,8 @@ static struct list { void *owner, *next, *previous; } listed __attribute__((used
 	&__this_module, &listed.next, &listed.next,
 };
 static word last_word SECTION(".data.last") = 1;
+static word zeros[64] SECTION(".data.zeros") = { 0 };
+static struct { word first; void *owner; word *zeros; } amid __attribute__((used)) = { 1, &__this_module, zeros };
 static struct { void *owner; word *number; } pointing __attribute__((used)) = { &__this_module, &last_word };
 #endif
 

@@ -7,6 +7,7 @@ import pytest
 
 from klpd import module
 from klpd.module import Kind
+from tests.livepatches.evasions import BROKEN, EVASIONS
 from tests.unit.module.compilers import example
 from tests.unit.module.forgery import Forgery
 
@@ -73,3 +74,13 @@ def test_what_it_is(file: Forgery | bytes, kind: Kind) -> None:
 
     assert module.recognise(data) is kind
     assert module.is_livepatch(data) is (kind in (Kind.LIVEPATCH, Kind.UNCLEAR))
+
+
+@pytest.mark.parametrize("name", EVASIONS)
+def test_an_evasion_is_taken_for_a_livepatch(name: str) -> None:
+    assert module.is_livepatch(EVASIONS[name](example()))
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_file_is_not_taken_for_an_ordinary_module(name: str) -> None:
+    assert module.recognise(BROKEN[name](example())) is not Kind.ORDINARY
