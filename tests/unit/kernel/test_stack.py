@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from klpd.kernel.memory import MemoryLivepatch
-
 from klpd.kernel.stack import read_stack
 from klpd.model import Leftover, Livepatch, State, StatesSource
 from tests.unit.kernel.fake_sysfs import add_livepatch, add_module
