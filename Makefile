@@ -15,7 +15,7 @@ PYTHON := $(VENV)/bin/python
 
 # What `make check` and `make test` need of Debian, beside what the test host installs for itself.
 PACKAGES := binutils clang dbus gcc gcc-aarch64-linux-gnu gcc-s390x-linux-gnu kmod libbpf-dev libbpf1 libxml2-utils \
-  linux-headers-cloud-amd64 llvm make pandoc polkitd python3-gi python3-pydbus python3-pyelftools python3-pyudev \
+  linux-headers-cloud-amd64 llvm make openssl pandoc polkitd python3-gi python3-pydbus python3-pyelftools python3-pyudev \
   python3-systemd python3-venv shellcheck systemd
 
 BPF_OBJECTS := $(patsubst %.c,%.o,$(wildcard klpd/kernel/bpf/*.bpf.c))
@@ -72,9 +72,10 @@ install: bpf
 	  while read -r file; do install -D -m 644 "$$file" "$(DESTDIR)$(PYTHONDIR)/$$file"; done
 	$(call script,sbin/klpd,klpd.daemon.__main__)
 	$(call script,bin/klpctl,klpd.ctl.__main__)
+	$(call script,lib/klpd/klpd-guard,klpd.daemon.early)
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/klpd/policy.d policy/*.toml
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/klpd/examples policy/examples/*.toml
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system systemd/klpd.service
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system systemd/klpd.service systemd/klpd-guard.service
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/catalog systemd/klpd.catalog
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/dbus-1/system-services systemd/org.klpd1.service
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/dbus-1/system.d systemd/org.klpd1.conf

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from klpd.judge.drift import Drift
 from klpd.model import Decision, Stack, Verdict
 
 BUS_NAME = "org.klpd1"
@@ -126,3 +127,4 @@ class Status:
     defences: tuple[Defence, ...]
     stack: Stack
     jobs: tuple[JobReport, ...] = ()
+    drift: tuple[Drift, ...] = ()

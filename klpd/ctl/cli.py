@@ -79,6 +79,16 @@ def _parser() -> argparse.ArgumentParser:
     policy_check.add_argument("files", metavar="FILE", nargs="*", help="a policy file (default: those in force)")
     add("cat", "print the policy files in their order", lambda _: requests.PolicyCat(), to=policy)
     add("reload", "have klpd read its policy files anew", lambda _: requests.Reload())
+
+    guard = group("guard", "see, open and close the guard in the kernel")
+    add("status", "tell how the guard is", lambda _: requests.GuardStatus(), to=guard)
+    add(
+        "open",
+        "let every livepatch in until the guard is closed or the machine boots; for emergencies",
+        lambda _: requests.OpenGuard(),
+        to=guard,
+    )
+    add("close", "close the guard again", lambda _: requests.CloseGuard(), to=guard)
     return parser
 
 

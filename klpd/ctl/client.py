@@ -125,6 +125,12 @@ class BusService:
     def reload(self) -> None:
         self._call(MANAGER_PATH, MANAGER_INTERFACE, "Reload", None, _FOREVER)
 
+    def open_guard(self) -> None:
+        self._call(MANAGER_PATH, MANAGER_INTERFACE, "OpenGuard", None, _FOREVER)
+
+    def close_guard(self) -> None:
+        self._call(MANAGER_PATH, MANAGER_INTERFACE, "CloseGuard", None, _FOREVER)
+
     def follow(self, job: str) -> Iterator[JobEvent]:
         connection, flags = self._connection, Gio.DBusSignalFlags.NONE
         context = GLib.MainContext.default()

@@ -55,8 +55,34 @@ class Commands:
             case requests.Reload():
                 self.connect().reload()
                 return ExitStatus.OK
+            case requests.GuardStatus():
+                return self._guard_status()
+            case requests.OpenGuard():
+                return self._open_guard()
+            case requests.CloseGuard():
+                self.connect().close_guard()
+                return ExitStatus.OK
             case _:
                 assert_never(request)
+
+    def _guard_status(self) -> int:
+        from klpd.ctl.show_status import show_defences
+        from klpd.report import DefenceState
+
+        guard = next(each for each in self.connect().status().defences if each.name == "guard")
+        if self.json:
+            self.console.json(guard)
+        else:
+            self.console.show(show_defences((guard,), self.console.page))
+        return ExitStatus.OK if guard.state is DefenceState.UP else ExitStatus.FAILED
+
+    def _open_guard(self) -> int:
+        try:
+            self.connect().open_guard()
+        except DaemonUnavailableError:
+            self.machine.open_guard()
+        self.console.complain("the guard is open: every livepatch comes in until `klpctl guard close` or the next boot")
+        return ExitStatus.OK
 
     def _status(self) -> int:
         from klpd.ctl.show_status import show_status

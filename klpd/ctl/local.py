@@ -27,6 +27,8 @@ class Machine(Protocol):
 
     def names(self) -> Names: ...
 
+    def open_guard(self) -> None: ...
+
     def policy_files(self) -> tuple[str, ...]: ...
 
     def policy_complaints(self, file: str) -> tuple[PolicyError, ...]: ...
@@ -37,17 +39,37 @@ class Machine(Protocol):
 class ThisMachine:
     """The real one."""
 
+    def open_guard(self) -> None:
+        """Open the gate without klpd, as root, and say so in the journal.  Raises KlpdError."""
+        from klpd.kernel.gate import open_gate
+        from klpd.kernel.guard import Guard
+        from klpd.messages import Field, MessageId
+        from systemd import journal
+
+        guard = Guard()
+        try:
+            open_gate(guard)
+        finally:
+            guard.release()
+        journal.send(
+            f"THE GUARD IS OPEN: user {os.getuid()} opened it while klpd did not run",
+            MESSAGE_ID=MessageId.GUARD_OPENED.value,
+            PRIORITY="2",
+            SYSLOG_IDENTIFIER="klpd",
+            **{Field.UID.value: str(os.getuid())},
+        )
+
     def livepatch(self, file: str) -> Livepatch:
         """What a module file describes.
 
         Raises UsageError where it cannot be opened, ModuleFormatError where it is no livepatch module.
         """
         from klpd.files import read_descriptor
-        from klpd.module import read_livepatch
+        from klpd.module import read_livepatch, unpack
 
         fd = open_file(file)
         try:
-            data = read_descriptor(fd, file)
+            data = unpack(read_descriptor(fd, file), file=file)
         finally:
             os.close(fd)
         return read_livepatch(data, file=file)

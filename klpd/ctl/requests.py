@@ -91,7 +91,25 @@ class Reload:
     """Have klpd read its policy anew."""
 
 
-Request = Status | Inspect | Check | Plan | Perform | Log | PolicyCheck | PolicyCat | Reload
+@dataclass(frozen=True, slots=True)
+class GuardStatus:
+    """Tell how the guard is."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenGuard:
+    """Open the gate: the way out in an emergency."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloseGuard:
+    """Close the gate again."""
+
+
+Gate = GuardStatus | OpenGuard | CloseGuard
+"""What concerns the guard alone."""
+
+Request = Status | Inspect | Check | Plan | Perform | Log | PolicyCheck | PolicyCat | Reload | Gate
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,10 @@ class Service(Protocol):
 
     def reload(self) -> None: ...
 
+    def open_guard(self) -> None: ...
+
+    def close_guard(self) -> None: ...
+
 
 def exit_status_of(name: str | None) -> ExitStatus:
     """The exit status for an error with this D-Bus name; FAILED for one that nobody here knows."""

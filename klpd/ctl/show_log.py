@@ -27,6 +27,9 @@ _KINDS: Final = {
     MessageId.JOB_REFUSED: ("job refused", Tone.BAD),
     MessageId.POLICY_LOADED: ("policy", Tone.PLAIN),
     MessageId.POLICY_REJECTED: ("policy", Tone.BAD),
+    MessageId.DRIFT_FOUND: ("drift", Tone.BAD),
+    MessageId.GUARD_OPENED: ("guard", Tone.BAD),
+    MessageId.GUARD_CLOSED: ("guard", Tone.GOOD),
     MessageId.DEFENCE_CHANGED: ("defence", Tone.PLAIN),
     MessageId.HOLD_TIMED_OUT: ("hold", Tone.WARN),
 }

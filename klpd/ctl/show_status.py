@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from klpd.ctl.names import Names
     from klpd.ctl.page import Line, Page
+    from klpd.judge.drift import Drift
     from klpd.model import Installed, InstalledObject, Leftover, Stack
     from klpd.report import Defence, JobReport, PolicyReport, Status
 
@@ -33,9 +34,10 @@ def show_status(status: Status, page: Page, names: Names) -> Iterator[Line]:
     yield from _policy(status.policy, page)
     yield line()
     yield line(Span("Lines of defence", Tone.STRONG))
-    yield from _defences(status.defences, page)
+    yield from show_defences(status.defences, page)
     yield line()
     yield from show_stack(status.stack, page, names)
+    yield from _drift(status.drift, page)
     yield from _jobs(status.jobs, page)
 
 
@@ -57,7 +59,8 @@ def _policy(policy: PolicyReport, page: Page) -> Iterator[Line]:
     yield from page.paragraph(f"{rest}; from {files}", head=line("policy: "), indent=8)
 
 
-def _defences(defences: tuple[Defence, ...], page: Page) -> Iterator[Line]:
+def show_defences(defences: tuple[Defence, ...], page: Page) -> Iterator[Line]:
+    """A line, or a paragraph, for each line of defence."""
     if not defences:
         yield line("  none is up")
     names = max((len(each.name) for each in defences), default=0)
@@ -79,6 +82,13 @@ def show_stack(stack: Stack, page: Page, names: Names) -> Iterator[Line]:
         yield from page.paragraph(why, head=line("  "), indent=2, tone=Tone.WARN)
     for leftover in stack.leftovers:
         yield from page.paragraph(_leftover(leftover), head=line("  left over: "), indent=4)
+
+
+def _drift(drift: tuple[Drift, ...], page: Page) -> Iterator[Line]:
+    for each in drift:
+        why = "; ".join(str(finding) for finding in each.verdict.reasons)
+        head = line(Span("drift", Tone.BAD), ": ")
+        yield from page.paragraph(f"{each.livepatch} was not approved: {why}", head=head, indent=7)
 
 
 def _row(number: int, livepatch: Installed, names: Names) -> tuple[Span | str, ...]:

@@ -32,6 +32,7 @@ class PolkitAction(StrEnum):
     DISABLE = "org.klpd1.disable"
     REVERT = "org.klpd1.revert"
     RELOAD = "org.klpd1.reload"
+    GUARD = "org.klpd1.guard"
     CANCEL = "org.klpd1.cancel"
 
 

@@ -18,6 +18,7 @@ from klpd.daemon.job_objects import JobObjects, job_path
 from klpd.errors import KlpdError, NoSuchLivepatchError, UsageError
 from klpd.files import read_descriptor
 from klpd.judge.planner import plan_apply, plan_disable, plan_revert
+from klpd.judge.rules import Mode, OnDrift
 from klpd.judge.verdict import judge
 from klpd.model import Load
 from klpd.plain import to_plain
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from klpd.daemon.record import Record
     from klpd.daemon.running import Kernel
     from klpd.daemon.store import History, Moment, Store
+    from klpd.judge.drift import Drift
     from klpd.judge.planner import Plan
     from klpd.model import Livepatch, Stack
     from klpd.report import Defence, JobReport
@@ -58,7 +60,10 @@ class Manager:
         record: Record,
         jobs: Jobs,
         defences: Callable[[], tuple[Defence, ...]],
+        drift: Callable[[], tuple[Drift, ...]],
         reload: Callable[[], None],
+        open_guard: Callable[[int], None],
+        close_guard: Callable[[int], None],
     ) -> None:
         self._authority = authority
         self._kernel = kernel
@@ -67,7 +72,10 @@ class Manager:
         self._record = record
         self._jobs = jobs
         self._defences = defences
+        self._drift = drift
         self._reload = reload
+        self._open_guard = open_guard
+        self._close_guard = close_guard
         self._workers = ThreadPoolExecutor(2, "manager")
         self._job_objects = JobObjects(loop, bus)
         self._object = bus.publish(
@@ -82,7 +90,9 @@ class Manager:
                 "Apply": self._apply,
                 "Disable": self._disable,
                 "Revert": self._revert,
-                "Reload": self._reload_policy,
+                "Reload": lambda call: self._authorized(call, PolkitAction.RELOAD, {}, lambda _uid: self._reload()),
+                "OpenGuard": lambda call: self._authorized(call, PolkitAction.GUARD, {}, self._open_guard),
+                "CloseGuard": lambda call: self._authorized(call, PolkitAction.GUARD, {}, self._close_guard),
             },
             self._properties,
         )
@@ -105,6 +115,16 @@ class Manager:
                 "PolicyErrors": GLib.Variant("as", report.errors),
             }
         )
+
+    def drift_found(self, drift: Drift) -> None:
+        """Tell the bus of drift and, where the policy says so, have it taken out."""
+        self._object.emit("DriftFound", GLib.Variant("(s)", (drift.livepatch,)))
+        policy = self._policies.current
+        if policy.on_drift is OnDrift.DISABLE and policy.mode is Mode.ENFORCE:
+            job, _path = self._new_job(
+                "disable", f"disable {drift.livepatch}", lambda: self._disabling(drift.livepatch)
+            )
+            self._jobs.enqueue(job)
 
     def stop(self) -> None:
         self._workers.shutdown(cancel_futures=True)
@@ -129,6 +149,7 @@ class Manager:
                         defences=self._defences(),
                         stack=self._kernel.stack(),
                         jobs=self._job_objects.reports,
+                        drift=self._drift(),
                     )
                 )
             )
@@ -213,9 +234,7 @@ class Manager:
         return tuple(wanted)
 
     def _begin(self, call: Call, kind: str, action: PolkitAction, about: str, prepare: Callable[[], Plan]) -> str:
-        job = self._jobs.new(kind, f"{kind} {about}".strip(), prepare)
-        path = self._job_objects.publish(job, lambda cancel: self._cancel(cancel, job))
-        self._object.emit("JobNew", GLib.Variant("(uo)", (job.report.id, path)))
+        job, path = self._new_job(kind, f"{kind} {about}".strip(), prepare)
 
         def authorized(asked: Future[int]) -> None:
             error = asked.exception()
@@ -228,21 +247,23 @@ class Manager:
         self._authority.authorize(call, action, details).add_done_callback(authorized)
         return path
 
-    def _cancel(self, call: Call, job: Job) -> Future[object]:
-        return self._authorized(call, PolkitAction.CANCEL, {"job": str(job.report.id)}, job.cancel.set)
+    def _new_job(self, kind: str, goal: str, prepare: Callable[[], Plan]) -> tuple[Job, str]:
+        job = self._jobs.new(kind, goal, prepare)
+        path = self._job_objects.publish(job, lambda cancel: self._cancel(cancel, job))
+        self._object.emit("JobNew", GLib.Variant("(uo)", (job.report.id, path)))
+        return job, path
 
-    def _reload_policy(self, call: Call) -> Future[object]:
-        return self._authorized(call, PolkitAction.RELOAD, {}, self._reload)
+    def _cancel(self, call: Call, job: Job) -> Future[object]:
+        return self._authorized(call, PolkitAction.CANCEL, {"job": str(job.report.id)}, lambda _uid: job.cancel.set())
 
     def _authorized(
-        self, call: Call, action: PolkitAction, details: Mapping[str, str], then: Callable[[], None]
+        self, call: Call, action: PolkitAction, details: Mapping[str, str], then: Callable[[int], None]
     ) -> Future[object]:
         done: Future[object] = Future()
 
         def answered(asked: Future[int]) -> None:
             try:
-                asked.result()
-                then()
+                then(asked.result())
                 done.set_result(None)
             except Exception as error:
                 done.set_exception(error)
@@ -264,7 +285,7 @@ def _nowhere(to: str, history: History) -> UsageError:
 
 
 def _read(file: BinaryIO, name: str) -> tuple[bytes, Livepatch]:
-    """The livepatch in a file that a caller handed over, and its bytes."""
+    """The livepatch in a file that a caller handed over, and its bytes, unpacked if they were packed."""
     with file:
-        data = read_descriptor(file.fileno(), name)
+        data = module.unpack(read_descriptor(file.fileno(), name), file=name)
     return data, module.read_livepatch(data, file=name)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from klpd.daemon.enforcement import Judged
     from klpd.daemon.journal import Journal
+    from klpd.judge.drift import Drift
     from klpd.kernel.guard import GuardEvent
     from klpd.model import Installed, Verdict
     from klpd.report import Defence, JobReport, PolicyReport
@@ -66,6 +67,12 @@ class Record:
         text = f"livepatch {livepatch.name} is no longer installed"
         self._event(MessageId.LIVEPATCH_LEFT, logging.INFO, text, _livepatch_fields(livepatch))
 
+    def drift(self, drift: Drift) -> None:
+        """A livepatch is in force that should not be."""
+        text = f"drift: {drift.livepatch} is installed and was not approved: " + _reasons(drift.verdict)
+        fields = {Field.LIVEPATCH: drift.livepatch, **_verdict_fields(drift.verdict)}
+        self._event(MessageId.DRIFT_FOUND, logging.WARNING, text, fields)
+
     def job_ended(self, report: JobReport) -> None:
         """A job has come to its end."""
         fields = {Field.JOB: str(report.id), Field.REPORT: json.dumps(to_plain(report))}
@@ -95,6 +102,16 @@ class Record:
         text = f"{defence.name} is {defence.state}: {defence.detail}"
         self._event(MessageId.DEFENCE_CHANGED, level, text, {Field.DEFENCE: defence.name})
 
+    def guard_opened(self, uid: int) -> None:
+        """Somebody opened the gate."""
+        text = f"THE GUARD IS OPEN: user {uid} opened it, and the kernel refuses no livepatch until it is closed"
+        self._event(MessageId.GUARD_OPENED, logging.CRITICAL, text, {Field.UID: str(uid)})
+
+    def guard_closed(self, uid: int) -> None:
+        """Somebody closed the gate."""
+        text = f"user {uid} closed the guard; it does as the policy's mode says again"
+        self._event(MessageId.GUARD_CLOSED, logging.WARNING, text, {Field.UID: str(uid)})
+
     def hold_timed_out(self, file: str, pid: int) -> None:
         """An opener went on without a verdict."""
         text = f"process {pid} opened {file} before there was a verdict; the guard refuses it, if it is a livepatch"
@@ -114,7 +131,11 @@ def _why(judged: Judged | None, event: GuardEvent) -> str:
         return judged.unreadable or "it cannot be read"
     if judged.verdict.decision is Decision.ALLOW:
         return f"{event.verdict}: its approval was used up, too old, or for another stack; open the file anew"
-    return "; ".join(str(each) for each in judged.verdict.reasons)
+    return _reasons(judged.verdict)
+
+
+def _reasons(verdict: Verdict) -> str:
+    return "; ".join(str(each) for each in verdict.reasons)
 
 
 def _verdict_fields(verdict: Verdict) -> dict[Field, str]:

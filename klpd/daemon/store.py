@@ -13,7 +13,7 @@ import logging
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -24,7 +24,7 @@ from klpd.plain import PlainError, from_plain, to_plain
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from klpd.model import Stack
+    from klpd.model import Installed, Stack
 
 log = logging.getLogger(__name__)
 
@@ -51,16 +51,17 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What was in force since the boot with this id, the present last."""
+    """What was in force since the boot with this id, the present last; and the digests of what was approved."""
 
     boot_id: str
     moments: tuple[Moment, ...] = (Moment(),)
+    approved: tuple[str, ...] = ()
 
     def then(self, moment: Moment) -> History:
         """With `moment` as the present.  Coming back to a former moment forgets what lay between: it was undone."""
         if moment in self.moments:
-            return History(self.boot_id, self.moments[: self.moments.index(moment) + 1])
-        return History(self.boot_id, (*self.moments, moment))
+            return replace(self, moments=self.moments[: self.moments.index(moment) + 1])
+        return replace(self, moments=(*self.moments, moment))
 
     @property
     def before(self) -> Moment | None:
@@ -129,10 +130,18 @@ class Store:
         """Note what is in force now; call it when no transition runs."""
         moment = Moment(tuple(Member(each.name, each.digest) for each in stack.livepatches))
         with self._lock:
-            if moment == self._history.moments[-1]:
-                return
-            self._history = self._history.then(moment)
-            _replace(self._history_file, json.dumps(to_plain(self._history)).encode())
+            if moment != self._history.moments[-1]:
+                self._set_history(self._history.then(moment))
+
+    def approve(self, digest: str) -> None:
+        """Note that the livepatch with this digest was approved."""
+        with self._lock:
+            if digest not in self._history.approved:
+                self._set_history(replace(self._history, approved=(*self._history.approved, digest)))
+
+    def approved(self, livepatch: Installed) -> bool:
+        """Whether an installed livepatch was approved since the machine booted."""
+        return livepatch.digest in self._history.approved
 
     def stop(self) -> None:
         """Write what is not written yet."""
@@ -149,6 +158,10 @@ class Store:
         with self._lock:
             del self._unwritten[digest]
             self._forget_old()
+
+    def _set_history(self, history: History) -> None:
+        self._history = history
+        _replace(self._history_file, json.dumps(to_plain(history)).encode())
 
     def _file(self, digest: str, suffix: str) -> Path:
         return self._folder / f"{digest}.{suffix}"

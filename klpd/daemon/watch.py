@@ -12,6 +12,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
+from klpd.judge.drift import find_drift
 from klpd.model import Stack
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from klpd.daemon.record import Record
     from klpd.daemon.running import Kernel
     from klpd.daemon.store import Store
+    from klpd.judge.drift import Drift
+    from klpd.judge.rules import Policy
 
 log = logging.getLogger(__name__)
 
@@ -27,15 +30,29 @@ _AGAIN: Final = 1.0
 
 
 class Watch:
-    """Looks at the stack when told that it may have changed.  `later(seconds, function)` calls from the main loop."""
+    """Looks at the stack when told that it may have changed.
+
+    `later(seconds, function)` calls from the main loop; `drifted` is told of each livepatch that is found to be drift.
+    """
 
     def __init__(
-        self, kernel: Kernel, store: Store, record: Record, later: Callable[[float, Callable[[], None]], None]
+        self,
+        kernel: Kernel,
+        store: Store,
+        record: Record,
+        policy: Callable[[], Policy],
+        *,
+        later: Callable[[float, Callable[[], None]], None],
+        drifted: Callable[[Drift], None],
     ) -> None:
         self._kernel = kernel
         self._store = store
         self._record = record
+        self._policy = policy
         self._later = later
+        self._drifted = drifted
+        self._suspects: tuple[Drift, ...] = ()
+        self.drift: tuple[Drift, ...] = ()
         self._worker = ThreadPoolExecutor(1, "watch")
         self._lock = threading.Lock()
         self._asked = False
@@ -62,7 +79,23 @@ class Watch:
                 self._record.left(livepatch)
         if stack.transition is None:
             self._store.observe(stack)
+        self._reconcile(stack)
         return stack
+
+    def _reconcile(self, stack: Stack) -> None:
+        """Report drift that is seen twice: the word of an approval's use may come later than the livepatch itself."""
+        found = find_drift(stack, self._store.approved, self._policy())
+        with self._lock:
+            known = {each.livepatch for each in self.drift}
+            suspected = {each.livepatch for each in self._suspects}
+            self._suspects = found
+            self.drift = tuple(each for each in found if each.livepatch in known | suspected)
+            news = [each for each in self.drift if each.livepatch not in known]
+        for drift in news:
+            self._record.drift(drift)
+            self._drifted(drift)
+        if len(self.drift) < len(found):
+            self._later(_AGAIN, self.look_soon)
 
     def stop(self) -> None:
         self._worker.shutdown(cancel_futures=True)

@@ -23,8 +23,9 @@ from klpd.daemon.running import RunningKernel, module_trees
 from klpd.daemon.store import Store
 from klpd.daemon.watch import Watch
 from klpd.errors import GuardError, KernelError, PolicyError
-from klpd.judge.rules import Mode
-from klpd.kernel.guard import Guard, GuardEvent, GuardMode
+from klpd.kernel import gate
+from klpd.kernel.guard import Guard, GuardEvent
+from klpd.kernel.guard_abi import GuardVerdict
 from klpd.kernel.memory import KernelMemory
 from klpd.kernel.uevents import ModuleEvents
 from klpd.policy import read_policy
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from klpd.daemon.jobs import Job
     from klpd.daemon.journal import Journal
-    from klpd.judge.rules import Policy
+    from klpd.judge.rules import Mode, Policy
     from klpd.report import Defence
 
 log = logging.getLogger(__name__)
@@ -51,11 +52,18 @@ class Daemon:
         self._policies = Policies(read_policy)
         self._load_policy()
         self._store = Store()
-        self._guard, self._no_guard = _guard(self._guard_mode())
+        self._guard, self._no_guard = _guard(self._policies.current.mode)
         self._memory, self._no_memory = _memory()
         self._kernel = RunningKernel(self._memory, self._guard, self._store.known)
         self._enforcement = Enforcement(self._kernel, self._policy, self._store, self._guard)
-        self._watch = Watch(self._kernel, self._store, self._record, self._later)
+        self._watch = Watch(
+            self._kernel,
+            self._store,
+            self._record,
+            self._policy,
+            later=self._later,
+            drifted=lambda drift: self._loop.call_soon(lambda: self._manager.drift_found(drift)),
+        )
         self._hold, self._no_hold = self._start_hold()
         self._jobs = Jobs(
             self._kernel,
@@ -75,7 +83,10 @@ class Daemon:
             record=self._record,
             jobs=self._jobs,
             defences=self._defences,
+            drift=lambda: self._watch.drift,
             reload=self._reload,
+            open_guard=self._open_guard,
+            close_guard=self._close_guard,
         )
 
     def run(self) -> None:
@@ -84,8 +95,6 @@ class Daemon:
         self._end_uevents = self._loop.watch(self._uevents.fileno(), self._read_uevents)
         if self._guard is not None:
             self._loop.watch(self._guard.fileno(), self._read_guard)
-        if self._hold is not None:
-            self._loop.watch(self._hold.fileno(), self._hold.watch_new)
         for defence in self._defences():
             self._record.defence(defence)
         self._watch.look()
@@ -108,8 +117,20 @@ class Daemon:
     def _policy(self) -> Policy:
         return self._policies.current
 
-    def _guard_mode(self) -> GuardMode:
-        return GuardMode.ENFORCE if self._policies.current.mode is Mode.ENFORCE else GuardMode.OBSERVE
+    def _open_guard(self, uid: int) -> None:
+        gate.open_gate(self._present_guard())
+        self._record.guard_opened(uid)
+        notify(f"STATUS={self._headline()}")
+
+    def _close_guard(self, uid: int) -> None:
+        gate.close_gate(self._present_guard(), self._policies.current.mode)
+        self._record.guard_closed(uid)
+        notify(f"STATUS={self._headline()}")
+
+    def _present_guard(self) -> Guard:
+        if self._guard is None:
+            raise GuardError(f"there is no guard to open or close: {self._no_guard}")
+        return self._guard
 
     def _load_policy(self) -> None:
         try:
@@ -131,10 +152,11 @@ class Daemon:
             self._manager.policy_changed()
             notify(f"STATUS={self._headline()}")
         if self._guard is not None:
-            self._guard.set_mode(self._guard_mode())
+            self._guard.set_mode(gate.guard_mode(self._policies.current.mode))
         if self._hold is not None:
             self._hold.timeout = self._policies.current.hold_timeout
             self._hold.watch(self._watched())
+        self._watch.look_soon()
 
     def _reload_on_signal(self) -> None:
         notify_reloading()
@@ -154,8 +176,8 @@ class Daemon:
             )
         except KernelError as error:
             return None, str(error)
-        hold.watch(self._watched())
         hold.start()
+        hold.watch(self._watched())
         return hold, ""
 
     def _watched(self) -> tuple[Path, ...]:
@@ -178,6 +200,8 @@ class Daemon:
             return
         for event in self._guard.read_events():
             if isinstance(event, GuardEvent):
+                if event.verdict is GuardVerdict.ALLOWED:
+                    self._store.approve(event.digest)
                 self._record.load_decided(event, self._enforcement.judged(event.digest))
         self._watch.look_soon()
 
@@ -188,7 +212,8 @@ class Daemon:
 
     def _ping(self) -> None:
         self._journal.flush()
-        notify("WATCHDOG=1")
+        if self._hold is None or self._hold.responsive():
+            notify("WATCHDOG=1")
 
     def _later(self, seconds: float, function: Callable[[], None]) -> None:
         self._loop.call_soon(lambda: self._loop.after(seconds, function))
@@ -202,9 +227,11 @@ class Daemon:
         self._journal.flush()
 
 
-def _guard(mode: GuardMode) -> tuple[Guard | None, str]:
+def _guard(mode: Mode) -> tuple[Guard | None, str]:
+    if gate.switched_off():
+        return None, f"{gate.SWITCH} is on the kernel's command line"
     try:
-        return Guard.close_gate(mode), ""
+        return Guard.close_gate(gate.guard_mode(mode)), ""
     except (GuardError, KernelError) as error:
         return None, str(error)
 

@@ -19,7 +19,7 @@ from klpd.model import ChangeKind, Decision, Rule, RuleKind
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from klpd.model import Livepatch
+    from klpd.model import Installed, Livepatch
 
 
 class Mode(StrEnum):
@@ -45,6 +45,13 @@ class OnTimeout(StrEnum):
 
     REVERSE = "reverse"
     WAIT = "wait"
+
+
+class OnDrift(StrEnum):
+    """What to do with a livepatch that is installed, and that nobody approved."""
+
+    REPORT = "report"
+    DISABLE = "disable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +154,7 @@ class Match:
     build_id: str | None = None
     replace: bool | None = None
 
-    def __call__(self, livepatch: Livepatch) -> bool:
+    def __call__(self, livepatch: Livepatch | Installed) -> bool:
         return (
             (self.name is None or fnmatchcase(livepatch.name, _module_names(self.name)))
             and self.sha256 in (None, livepatch.digest)
@@ -183,6 +190,7 @@ class Policy:
     transition_timeout: float = 300.0
     on_timeout: OnTimeout = OnTimeout.REVERSE
     hold_timeout: float = 5.0
+    on_drift: OnDrift = OnDrift.REPORT
     directories: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
 

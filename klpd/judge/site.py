@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from klpd.judge.rules import Policy, Ruling
-    from klpd.model import Livepatch, Stack, StateChange
+    from klpd.model import Installed, Livepatch, Stack, StateChange
 
 NO_RULE: Final = Rule(RuleKind.BUILTIN, "no rule objects")
 
@@ -24,7 +24,7 @@ _VERB: Final = {
 }
 
 
-def livepatch_findings(livepatch: Livepatch, policy: Policy) -> Iterator[Finding]:
+def livepatch_findings(livepatch: Livepatch | Installed, policy: Policy) -> Iterator[Finding]:
     """Whether the policy lets this livepatch in at all: its first rule that matches, else its default."""
     for rule in policy.livepatches:
         if rule.match(livepatch):
@@ -50,7 +50,7 @@ def livepatch_findings(livepatch: Livepatch, policy: Policy) -> Iterator[Finding
     )
 
 
-def version_findings(livepatch: Livepatch, policy: Policy) -> Iterator[Finding]:
+def version_findings(livepatch: Livepatch | Installed, policy: Policy) -> Iterator[Finding]:
     """The versions of states that the policy does not accept."""
     for state in livepatch.states or ():
         rule = policy.states.get(state.id)

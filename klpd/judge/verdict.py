@@ -10,7 +10,7 @@ from klpd.judge.rules import Mode
 from klpd.model import Decision, Disable, Load, Remove, Reverse, RuleKind, Verdict, changes, target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from klpd.judge.rules import Policy
     from klpd.model import Action, Finding, Stack, StateChange
@@ -23,9 +23,13 @@ def judge(stack: Stack, action: Action, policy: Policy) -> Verdict:
     """
     changed = state_changes(stack, action)
     findings = tuple(_findings(stack, action, policy, changed))
+    return Verdict(type(action).__name__.lower(), target(action), decide(findings), changed, findings)
+
+
+def decide(findings: Iterable[Finding]) -> Decision:
+    """What findings amount to; there is at least one."""
     decisions = {each.decision for each in findings}
-    decision = next(each for each in (Decision.DENY, Decision.UNKNOWN, Decision.ALLOW) if each in decisions)
-    return Verdict(type(action).__name__.lower(), target(action), decision, changed, findings)
+    return next(each for each in (Decision.DENY, Decision.UNKNOWN, Decision.ALLOW) if each in decisions)
 
 
 def obstructs(verdict: Verdict, policy: Policy) -> bool:

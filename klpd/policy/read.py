@@ -17,6 +17,7 @@ from klpd.judge.rules import (
     LivepatchRule,
     Match,
     Mode,
+    OnDrift,
     OnTimeout,
     Permission,
     Policy,
@@ -116,6 +117,7 @@ def _with_settings(policy: Policy, table: Table) -> Policy:
         mode=table.get("mode", choice(Mode), policy.mode),
         default=policy.default if default is None else _ruling(default),
         unknown_states=policy.unknown_states if unknown_states is None else _ruling(unknown_states),
+        on_drift=table.get("on-drift", choice(OnDrift), policy.on_drift),
         hold_timeout=table.get("hold-timeout", duration(longest=LONGEST_HOLD), policy.hold_timeout),
         directories=table.get("directories", list_of(directory), policy.directories),
     )

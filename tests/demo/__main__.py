@@ -9,6 +9,8 @@ from pathlib import Path
 
 from tests.livepatches.build import build
 from tests.livepatches.headers import BuildError
+from tests.vm import kernel
+from tests.vm.cache import Cache, default_folder
 
 SHOWN = ("klp_cmdline_v1", "klp_cmdline_v2", "klp_add", "klp_stuck", "klp_sticky", "klp_test_target")
 
@@ -17,7 +19,7 @@ def main() -> int:
     """Play the demo and give its exit status: 0 only if every step went as told."""
     here = Path(__file__).resolve().parent
     try:
-        livepatches = build()
+        livepatches = build(release=kernel.release(Cache(default_folder()), kernel.STOCK))
     except BuildError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1

@@ -35,6 +35,9 @@ from klpd.ctl.since import since
         ("policy check a.toml b.toml", requests.PolicyCheck(("a.toml", "b.toml"))),
         ("policy cat", requests.PolicyCat()),
         ("reload", requests.Reload()),
+        ("guard status", requests.GuardStatus()),
+        ("guard open", requests.OpenGuard()),
+        ("guard close", requests.CloseGuard()),
     ],
 )
 def test_commands(words: str, request_: requests.Request) -> None:

@@ -18,7 +18,7 @@ from klpd.ctl.service import Interrupted, JobEvent
 from klpd.errors import DaemonUnavailableError, ExitStatus, PolicyError, UsageError
 from klpd.model import Decision, Verdict
 from klpd.plain import from_plain, to_plain
-from klpd.report import JobReport, JobState, PlanReport, Status, StepReport, StepState
+from klpd.report import Defence, DefenceState, JobReport, JobState, PlanReport, Status, StepReport, StepState
 from tests.unit.ctl.examples import (
     ALONE,
     APPROVED,
@@ -65,6 +65,7 @@ class Klpd:
     begun: list[Change] = field(default_factory=list)
     canceled: int = 0
     reloads: int = 0
+    gate: str = "closed"
 
     def status(self) -> Status:
         return self.status_
@@ -91,9 +92,20 @@ class Klpd:
     def reload(self) -> None:
         self.reloads += 1
 
+    def open_guard(self) -> None:
+        self.gate = "open"
+
+    def close_guard(self) -> None:
+        self.gate = "closed"
+
 
 class Computer:
     """A machine with klp_v2 in force, on which klp_v3 lies as lp.ko."""
+
+    gate = "closed"
+
+    def open_guard(self) -> None:
+        self.gate = "open"
 
     def livepatch(self, file: str) -> Livepatch:
         if file != "lp.ko":
@@ -338,6 +350,22 @@ def test_reload_asks_klpd() -> None:
     klpd = Klpd()
     assert run(requests.Reload(), klpd).status == ExitStatus.OK
     assert klpd.reloads == 1
+
+
+def test_the_guards_state_is_the_exit_status() -> None:
+    down = run(requests.GuardStatus(), Klpd())
+    assert (down.status, "bpf is not in" in down.out) == (ExitStatus.FAILED, True)
+    up = replace(STATUS, defences=(Defence("guard", DefenceState.UP, "closed"),))
+    assert run(requests.GuardStatus(), Klpd(status_=up)).status == ExitStatus.OK
+
+
+def test_the_guard_is_opened_and_closed_by_klpd() -> None:
+    klpd = Klpd()
+    opened = run(requests.OpenGuard(), klpd)
+    assert (opened.status, klpd.gate) == (ExitStatus.OK, "open")
+    assert "every livepatch comes in" in opened.err
+    assert run(requests.CloseGuard(), klpd).status == ExitStatus.OK
+    assert klpd.gate == "closed"
 
 
 def test_a_plan_without_steps_is_not_asked_about() -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from klpd.ctl.page import Page
 from klpd.ctl.show_status import show_stack, show_status
-from klpd.model import Installed, Stack
+from klpd.judge.drift import Drift
+from klpd.model import Decision, Finding, Installed, Rule, RuleKind, Stack, Verdict
 from klpd.report import JobState, StepState
 from tests.unit.ctl.examples import NAMES, STATUS, job, text_of
 
@@ -55,6 +56,14 @@ def test_audit_mode_is_said_to_refuse_nothing() -> None:
     policy = replace(STATUS.policy, mode="audit")
     first = text_of(show_status(replace(STATUS, policy=policy), Page(), NAMES)).splitlines()[0]
     assert first == "klpd 0.1.0, audit mode: it judges and records, and refuses nothing"
+
+
+def test_drift_is_shown_with_the_rule_that_it_goes_against() -> None:
+    rule = Rule(RuleKind.POLICY, "/etc/klpd/policy.d/50-site.toml", 4)
+    finding = Finding(Decision.DENY, "default", rule, "no rule names klp_v2")
+    drift = Drift("klp_v2", Verdict("keep", "klp_v2", Decision.DENY, (), (finding,)))
+    text = text_of(show_status(replace(STATUS, drift=(drift,)), Page(), NAMES))
+    assert "drift: klp_v2 was not approved: no rule names klp_v2 (/etc/klpd/policy.d/50-site.toml:4)" in text
 
 
 def test_jobs_are_shown_until_they_have_ended() -> None:

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Closes the gate early in boot, before anything loads a livepatch: klpd-guard.service.
+
+It loads and pins the guard and ends; klpd adopts the pins when it comes.  A policy that does not check closes the gate.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from klpd.errors import KlpdError, PolicyError
+from klpd.judge.rules import Mode
+from klpd.kernel.gate import SWITCH, guard_mode, switched_off
+from klpd.kernel.guard import Guard, GuardState
+from klpd.policy import read_policy
+
+
+def main() -> int:
+    """Close the gate; 1 where that cannot be, with the reason on standard error."""
+    if switched_off():
+        print(f"the gate stays open: {SWITCH} is on the kernel's command line", file=sys.stderr)
+        return 0
+    try:
+        mode = read_policy().mode
+    except PolicyError as error:
+        print(f"the policy does not check, so the gate is closed: {error}", file=sys.stderr)
+        mode = Mode.ENFORCE
+    try:
+        status = Guard.close_gate(guard_mode(mode)).status()
+    except KlpdError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"the guard is {status.state}" + (f": {status.reason}" if status.reason else ""))
+    return int(status.state is GuardState.INEFFECTIVE)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Drift: livepatches that are installed, and that neither an approval nor the policy accounts for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from klpd.judge import site
+from klpd.judge.verdict import decide
+from klpd.model import Decision, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from klpd.judge.rules import Policy
+    from klpd.model import Installed, Stack
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """A livepatch that should not be there, with the verdict that says so."""
+
+    livepatch: str
+    verdict: Verdict
+
+
+def judge_installed(livepatch: Installed, policy: Policy) -> Verdict:
+    """Whether the policy would have let in a livepatch that is there already.
+
+    What the kernel would say does not matter any more, and its states are changed: the rules on livepatches and on
+    versions are asked, not those on changes.
+    """
+    findings = (*site.livepatch_findings(livepatch, policy), *site.version_findings(livepatch, policy))
+    return Verdict("keep", livepatch.name, decide(findings), (), findings)
+
+
+def find_drift(stack: Stack, approved: Callable[[Installed], bool], policy: Policy) -> tuple[Drift, ...]:
+    """The livepatches of `stack` that nobody `approved` and that the policy does not allow either.
+
+    So what was loaded before klpd came, in the initramfs say, is no drift as long as a rule allows it.
+    """
+    judged = ((each, judge_installed(each, policy)) for each in stack.livepatches if not approved(each))
+    return tuple(Drift(each.name, verdict) for each, verdict in judged if verdict.decision is not Decision.ALLOW)
