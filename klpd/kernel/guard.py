@@ -61,10 +61,12 @@ class Hook:
 HOOKS: Final = (
     Hook("load_file", "bpf_lsm_kernel_post_read_file", "livepatches loaded with finit_module are not refused"),
     Hook("load_buffer", "bpf_lsm_kernel_post_load_data", "livepatches loaded with init_module are not refused"),
+    Hook("entry_created", "bpf_lsm_kernfs_init_security", "livepatches that came by a way not foreseen are installed"),
     Hook("transition_started", "klp_start_transition", "approvals outlive the start of another transition"),
     Hook("transition_ended", "klp_try_complete_transition", "approvals outlive the end of another transition"),
 )
 LOAD_HOOKS: Final = HOOKS[:2]
+LOCKS: Final = HOOKS[:3]
 
 
 class GuardState(StrEnum):
@@ -237,7 +239,7 @@ class Guard:
 
 
 def _state(mode: GuardMode, missing: tuple[Hook, ...], complaints: tuple[str, ...]) -> GuardState:
-    if all(hook in missing for hook in LOAD_HOOKS) or mode is GuardMode.OFF:
+    if all(hook in missing for hook in LOCKS) or mode is GuardMode.OFF:
         return GuardState.OPEN
     if complaints or any(hook in missing for hook in LOAD_HOOKS):
         return GuardState.INEFFECTIVE

@@ -30,16 +30,22 @@ class GuardMode(StrEnum):
 
 
 class Way(StrEnum):
-    """By which system call a module came."""
+    """By which system call a livepatch came.  ENTRY: unseen up to its entry in /sys/kernel/livepatch."""
 
     FILE = "finit_module"
     BUFFER = "init_module"
+    ENTRY = "sysfs entry"
 
 
 class Lock(StrEnum):
-    """Which part of the guard has decided.  LOAD: on the bytes of a module."""
+    """Which part of the guard has decided.
+
+    LOAD: on the bytes of a module.  ENTRY: on a livepatch that is about to be installed, and either has not passed LOAD
+    or has been overtaken by another since.
+    """
 
     LOAD = "load"
+    ENTRY = "entry"
 
 
 class Input(StrEnum):
@@ -196,7 +202,7 @@ def parse_event(data: bytes) -> GuardEvent | TransitionEvent:
     return GuardEvent(
         time_ns=time_ns,
         generation=generation,
-        lock=Lock.LOAD,
+        lock=Lock.ENTRY if door is Way.ENTRY else Lock.LOAD,
         way=door,
         input=bytes_are,
         verdict=decided,

@@ -82,6 +82,14 @@ ROWS: Final = (
         (Object(VMLINUX, CMDLINE.functions, EVERY_CALLBACK),),
         pre_patch_result="-ENODEV",
     ),
+    Row(
+        "klp_slow",
+        "a pre_patch callback that holds klp_mutex for three seconds",
+        (),
+        (Object(VMLINUX, VERSION.functions, (Callback.PRE_PATCH,)),),
+        replace=False,
+        pre_patch_result="schedule_timeout_uninterruptible(3 * HZ)",
+    ),
     # A module that is patched once it comes.
     Row("klp_target", "patches a module", _states((0x3001, 1)), (SHOWN,), replace=False),
     # Transitions that last as long as a test holds a task (see klp_test_target.c).

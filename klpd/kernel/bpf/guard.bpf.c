@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The guard: no livepatch's code runs unless its very bytes were approved.
+ * The guard: no livepatch is installed unless its very bytes were approved.
  *
  * load_file and load_buffer see the kernel's own copy of a module before load_module() does.  What is certainly no
  * livepatch passes; anything else needs an approval of its SHA-256, good once, for a time, and for one generation of the
  * stack of livepatches.  transition_started and transition_ended count the generations.
+ *
+ * entry_created is the second lock: klp_enable_patch() makes a livepatch's entry in sysfs, with klp_mutex held, before
+ * it touches anything; here that needs to be the doing of a task whose bytes passed the first lock, for a stack that is
+ * still the same.
  *
  * Programs of type lsm, since those of type fmod_ret are skipped where one is preempted by itself; for the same reason
  * nothing is kept in per-CPU maps.  The hooks may not sleep: what they wait for is bounded by the largest module that
@@ -40,6 +44,20 @@ struct {
 	__uint(max_entries, 256 << 10);
 } events SEC(".maps");
 
+/* What the first lock let a task load, until it is installed or the task loads another. */
+struct pass {
+	struct sha256_digest digest;
+	__u64 generation; /* of the approval */
+	__u64 size;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct pass);
+} passes SEC(".maps");
+
 struct livepatch {
 	char name[MODULE_NAME_LEN];
 };
@@ -53,6 +71,7 @@ struct {
 } moving SEC(".maps");
 
 extern const void klp_transition_patch __ksym __weak;
+extern const void sysfs_root_kn __ksym __weak;
 
 static __always_inline struct guard_counters *count(void)
 {
@@ -93,31 +112,44 @@ static __always_inline struct guard_event *new_event(__u8 kind)
 }
 
 /* Looks for an approval of the digest, and uses it up. */
-static __noinline int ask_approvals(struct sha256_digest *digest)
+static __noinline int ask_approvals(struct pass *pass)
 {
-	struct guard_approval *approval = bpf_map_lookup_elem(&approvals, digest);
+	struct guard_approval *approval = bpf_map_lookup_elem(&approvals, &pass->digest);
 	struct guard_counters *c = count();
 
 	if (!approval || !c)
 		return VERDICT_UNAPPROVED;
 	if (approval->expires_ns <= bpf_ktime_get_ns())
 		return VERDICT_EXPIRED;
-	if (approval->generation && approval->generation != c->generation)
+	pass->generation = approval->generation;
+	if (pass->generation && pass->generation != c->generation)
 		return VERDICT_STALE;
 	/* Of several tasks that found it, the one that deletes it has it. */
-	return bpf_map_delete_elem(&approvals, digest) ? VERDICT_UNAPPROVED : VERDICT_ALLOWED;
+	return bpf_map_delete_elem(&approvals, &pass->digest) ? VERDICT_UNAPPROVED : VERDICT_ALLOWED;
 }
 
-static __always_inline int gate(__u64 buf, __u64 size, __u8 way)
+/*
+ * A security program's answer, in a form that the verifier can follow: since Linux 6.12 it wants proof that it is 0 or
+ * -errno, in 64 bits.
+ */
+static __always_inline long checked(long answer)
 {
-	struct sha256_digest digest = {};
+	barrier_var(answer);
+	return answer >= -ENOSYS && answer <= 0 ? answer : -EPERM;
+}
+
+static __always_inline long gate(__u64 buf, __u64 size, __u8 way)
+{
+	struct pass pass = { .size = size };
 	struct recognised seen = {};
 	__u32 in_mode = mode();
 	struct guard_counters *c = count();
 	int input = recognise(buf, size, 0, &seen);
-	int verdict = VERDICT_UNAPPROVED, answer = -EPERM;
+	int verdict = VERDICT_UNAPPROVED;
 	struct guard_event *e;
+	long answer = -EPERM;
 
+	bpf_task_storage_delete(&passes, bpf_get_current_task_btf());
 	if (input == INPUT_PLAIN) {
 		if (c)
 			__sync_fetch_and_add(&c->plain, 1);
@@ -130,15 +162,17 @@ static __always_inline int gate(__u64 buf, __u64 size, __u8 way)
 		answer = -ENOSYS;
 	} else if (size > LARGEST_DIGESTED) {
 		verdict = VERDICT_TOO_BIG;
-	} else if (sha256(buf, size, 0, &digest)) {
+	} else if (sha256(buf, size, 0, &pass.digest)) {
 		verdict = VERDICT_UNREADABLE;
 	} else if (in_mode != MODE_OFF) {
-		verdict = ask_approvals(&digest);
+		verdict = ask_approvals(&pass);
 	}
 	if (in_mode == MODE_OFF)
 		verdict = VERDICT_OFF;
 	if (verdict == VERDICT_ALLOWED || in_mode == MODE_OBSERVE || in_mode == MODE_OFF)
 		answer = 0;
+	if (!answer)
+		bpf_task_storage_get(&passes, bpf_get_current_task_btf(), &pass, BPF_LOCAL_STORAGE_GET_F_CREATE);
 
 	if (c)
 		__sync_fetch_and_add(answer ? &c->refused : &c->allowed, 1);
@@ -149,17 +183,17 @@ static __always_inline int gate(__u64 buf, __u64 size, __u8 way)
 		e->input = input;
 		e->verdict = verdict;
 		e->refused = answer != 0;
-		e->digest = digest;
+		e->digest = pass.digest;
 		if (seen.name)
 			bpf_probe_read_kernel_str(e->module, sizeof(e->module), (void *)seen.name);
 		bpf_ringbuf_submit(e, 0);
 	}
-	return answer;
+	return checked(answer);
 }
 
 /* finit_module(2), on whatever file. */
 SEC("lsm/kernel_post_read_file")
-int BPF_PROG(load_file, void *file, char *buf, __s64 size, int id)
+long BPF_PROG(load_file, void *file, char *buf, __s64 size, int id)
 {
 	if (id != bpf_core_enum_value(enum kernel_read_file_id, READING_MODULE))
 		return 0;
@@ -168,11 +202,81 @@ int BPF_PROG(load_file, void *file, char *buf, __s64 size, int id)
 
 /* init_module(2). */
 SEC("lsm/kernel_post_load_data")
-int BPF_PROG(load_buffer, char *buf, __s64 size, int id)
+long BPF_PROG(load_buffer, char *buf, __s64 size, int id)
 {
 	if (id != bpf_core_enum_value(enum kernel_load_data_id, LOADING_MODULE))
 		return 0;
 	return gate((__u64)buf, size, WAY_BUFFER);
+}
+
+static __always_inline struct kernfs_node *parent_of(struct kernfs_node *node)
+{
+	if (bpf_core_field_exists(node->parent))
+		return BPF_CORE_READ(node, parent);
+	return BPF_CORE_READ((struct kernfs_node___rcu *)node, __parent);
+}
+
+static __always_inline int is_named(struct kernfs_node *node, const char *name, int size)
+{
+	char found[16] = {};
+
+	return bpf_probe_read_kernel_str(found, size + 1, BPF_CORE_READ(node, name)) == size && begins(found, name, size);
+}
+
+/* Whether it is /sys/kernel/livepatch; other file systems of kernfs may have a folder of these names. */
+static __always_inline int is_livepatch_folder(struct kernfs_node *folder)
+{
+	struct kernfs_node *kernel, *root, *sysfs = 0;
+
+	if (!is_named(folder, "livepatch", sizeof("livepatch")))
+		return 0;
+	kernel = parent_of(folder);
+	if (!is_named(kernel, "kernel", sizeof("kernel")))
+		return 0;
+	root = parent_of(kernel);
+	if (&sysfs_root_kn)
+		bpf_probe_read_kernel(&sysfs, sizeof(sysfs), &sysfs_root_kn);
+	return !sysfs || root == sysfs;
+}
+
+/* Asked for each new entry in sysfs and other file systems of kernfs. */
+SEC("lsm/kernfs_init_security")
+long BPF_PROG(entry_created, struct kernfs_node *folder, struct kernfs_node *entry)
+{
+	struct guard_counters *c = count();
+	int verdict = VERDICT_UNAPPROVED;
+	struct guard_event *e;
+	long answer = -EPERM;
+	struct pass *pass;
+
+	if (!is_livepatch_folder(folder) || mode() == MODE_OFF)
+		return 0;
+	pass = bpf_task_storage_get(&passes, bpf_get_current_task_btf(), 0, 0);
+	if (pass) {
+		if (!pass->generation || (c && pass->generation == c->generation)) {
+			bpf_task_storage_delete(&passes, bpf_get_current_task_btf());
+			return 0;
+		}
+		verdict = VERDICT_STALE;
+	}
+	if (mode() == MODE_OBSERVE)
+		answer = 0;
+	if (c)
+		__sync_fetch_and_add(answer ? &c->refused : &c->allowed, 1);
+	e = new_event(EVENT_LOAD);
+	if (e) {
+		e->way = WAY_ENTRY;
+		e->input = INPUT_LIVEPATCH;
+		e->verdict = verdict;
+		e->refused = answer != 0;
+		if (pass) {
+			e->digest = pass->digest;
+			e->size = pass->size;
+		}
+		bpf_probe_read_kernel_str(e->module, sizeof(e->module), BPF_CORE_READ(entry, name));
+		bpf_ringbuf_submit(e, 0);
+	}
+	return checked(answer);
 }
 
 static __always_inline int tell_transition(__u8 kind, struct livepatch *livepatch)

@@ -20,10 +20,11 @@ enum guard_event_kind {
 	EVENT_TRANSITION_END = 3,
 };
 
-/* By which system call a module came: finit_module(2) or init_module(2). */
+/* How a livepatch came: by finit_module(2), by init_module(2), or unseen up to its entry in /sys/kernel/livepatch. */
 enum guard_way {
 	WAY_FILE = 1,
 	WAY_BUFFER = 2,
+	WAY_ENTRY = 3,
 };
 
 /* What the bytes of a module are.  Of plain ones there is no event. */

@@ -20,6 +20,12 @@ enum bpf_map_type {
 	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_RINGBUF = 27,
+	BPF_MAP_TYPE_TASK_STORAGE = 29,
+};
+
+enum {
+	BPF_F_NO_PREALLOC = 1,
+	BPF_LOCAL_STORAGE_GET_F_CREATE = 1,
 };
 
 #include <bpf/bpf_helpers.h>
@@ -67,6 +73,16 @@ struct task_struct {
 	int tgid;
 	int patch_state;
 	char comm[TASK_COMM_LEN];
+};
+
+struct kernfs_node {
+	struct kernfs_node *parent;
+	const char *name;
+};
+
+/* Since Linux 6.15 the member has another name. */
+struct kernfs_node___rcu {
+	struct kernfs_node *__parent;
 };
 
 struct seq_file;

@@ -71,8 +71,9 @@ static __noinline long sha256_block(struct sha256 *c)
 		cc = b;
 		b = a;
 		a = t1 + t2;
-		/* Without it clang computes words ahead and needs more than BPF's 512 bytes of stack to keep them. */
-		barrier();
+		/* Without these clang puts work off, and needs more than BPF's 512 bytes of stack to remember it. */
+		barrier_var(a);
+		barrier_var(e);
 	}
 	c->h[0] += a;
 	c->h[1] += b;

@@ -11,6 +11,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -146,6 +147,13 @@ def remove() -> object:
     return status_of(guard)
 
 
+def lose_pins() -> object:
+    """Have somebody else remove the pins of a guard that is held on to."""
+    guard = Guard()
+    shutil.rmtree(DIRECTORY)
+    return status_of(guard)
+
+
 def set_mode(mode: str) -> None:
     Guard().set_mode(GuardMode(mode))
 
@@ -234,7 +242,7 @@ def _run_time() -> int:
 STEPS: dict[str, Callable[..., object]] = {
     each.__name__: each
     for each in (
-        load, evade, load_at_once, load_until, close, take_over, status, test, remove, set_mode, approve,
+        load, evade, load_at_once, load_until, close, take_over, status, test, remove, lose_pins, set_mode, approve,
         approve_many, withdraw, events, counters, digests, patches, tasks, costs, verifier,
     )
 }  # fmt: skip
