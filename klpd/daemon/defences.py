@@ -17,6 +17,8 @@ def hold_defence(hold: Hold | None, why_not: str) -> Defence:
     """The hold on module files; `why_not` tells why there is none."""
     if hold is None:
         return Defence("hold", DefenceState.DOWN, f"{why_not}; load livepatches with klpctl apply")
+    if not hold.alive:
+        return Defence("hold", DefenceState.DOWN, "its thread has ended, and nobody is held: systemctl restart klpd")
     return Defence(
         "hold", DefenceState.UP, f"openers of module files in {hold.directories} directories wait for a verdict"
     )

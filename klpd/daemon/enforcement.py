@@ -58,8 +58,12 @@ class Enforcement:
     def examine(self, data: bytes, file: str, pid: int) -> bool:
         """Judge the file that a process opens, and let the guard know if it may be loaded.
 
-        True if it is a livepatch, or may be taken for one by the guard.
+        A compressed file is judged, and approved, by what it unpacks to: the guard refuses compressed bytes, and the
+        loader unpacks them itself.  True if it is a livepatch, or may be taken for one by the guard.
+
+        Raises ModuleFormatError for what cannot be unpacked.
         """
+        data = module.unpack(data, file=file)
         if not module.is_livepatch(data):
             return False
         digest = hashlib.sha256(data)

@@ -2,6 +2,9 @@
 """fanotify(7) permission events on the files of directories, as far as klpd needs them.
 
 A held opener waits in the kernel until `allow` answers its event.  Closing the group lets everyone through.
+
+To make an event's descriptor, the kernel opens the file anew on the thread that reads the event.  On a local disk this
+waits for nothing.  Where the file system has to ask somebody else at each open (FUSE, NFS), it waits for them.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import ctypes
 import os
 import platform
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -26,12 +30,15 @@ FAN_UNLIMITED_QUEUE: Final = 0x10
 FAN_UNLIMITED_MARKS: Final = 0x20
 FAN_MARK_ADD: Final = 0x1
 FAN_MARK_REMOVE: Final = 0x2
+FAN_MARK_DONT_FOLLOW: Final = 0x4
 FAN_MARK_ONLYDIR: Final = 0x8
 FAN_MARK_IGNORED_MASK: Final = 0x20
 FAN_Q_OVERFLOW: Final = 0x4000
 FAN_OPEN_PERM: Final = 0x10000
 FAN_EVENT_ON_CHILD: Final = 0x08000000
 FAN_ALLOW: Final = 0x1
+_DIRECTORY: Final = FAN_MARK_ONLYDIR | FAN_MARK_DONT_FOLLOW
+_ON_FILES: Final = FAN_OPEN_PERM | FAN_EVENT_ON_CHILD
 _NO_FD: Final = -1
 _AT_FDCWD: Final = -100
 _METADATA: Final = struct.Struct("=IBBHQii")  # struct fanotify_event_metadata
@@ -67,7 +74,8 @@ class Fanotify:
         # never more than one event a waiting process.
         flags = FAN_CLASS_CONTENT | FAN_CLOEXEC | FAN_NONBLOCK | FAN_UNLIMITED_QUEUE | FAN_UNLIMITED_MARKS
         large = _O_LARGEFILE.get(platform.machine(), _O_LARGEFILE_OTHERS)
-        self._fd = int(self._libc.fanotify_init(flags, os.O_RDONLY | os.O_CLOEXEC | large))
+        # O_NONBLOCK: the kernel opens the file anew for each event, and would wait for the other end of a FIFO.
+        self._fd = int(self._libc.fanotify_init(flags, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | large))
         if self._fd < 0:
             raise KernelError("fanotify_init", ctypes.get_errno())
 
@@ -80,43 +88,52 @@ class Fanotify:
 
         Raises KernelError: ENOENT, ENOTDIR, EINVAL on a file system that cannot be watched.
         """
-        mask = FAN_OPEN_PERM | FAN_EVENT_ON_CHILD
-        self._mark(FAN_MARK_ADD | FAN_MARK_ONLYDIR, mask, _AT_FDCWD, os.fsencode(directory))
+        self._mark(FAN_MARK_ADD | _DIRECTORY, _ON_FILES, _AT_FDCWD, os.fsencode(directory))
+
+    def unwatch(self, directory: Path) -> None:
+        """Take back `watch`.  Raises KernelError: ENOENT where it is not there any more, or is not watched."""
+        self._mark(FAN_MARK_REMOVE | _DIRECTORY, _ON_FILES, _AT_FDCWD, os.fsencode(directory))
 
     def ignore(self, fd: int) -> None:
-        """Let openers of the file `fd` through without an event until it is modified."""
+        """Let openers of the file `fd` through without an event until it is modified by write(2) or truncate(2).
+
+        A change through a shared mapping, of which the kernel tells nobody, does not end it.
+        """
         self._mark(FAN_MARK_ADD | FAN_MARK_IGNORED_MASK, FAN_OPEN_PERM, fd, None)
 
     def heed(self, fd: int) -> None:
         """Take back `ignore`."""
         self._mark(FAN_MARK_REMOVE | FAN_MARK_IGNORED_MASK, FAN_OPEN_PERM, fd, None)
 
-    def read(self) -> list[Opening]:
-        """The events that wait; none where there are none."""
+    def read(self) -> tuple[list[Opening], bool]:
+        """The events that wait, and whether the queue overflowed, so that some openers went on without one.
+
+        Raises OSError for an event whose file could not be opened for klpd (EMFILE, for example); the kernel has then
+        refused the opener with EPERM (fanotify_read in fs/notify/fanotify/fanotify_user.c).
+        """
         try:
             data = os.read(self._fd, _BUFFER)
         except BlockingIOError:
-            return []
-        openings, at = [], 0
+            return [], False
+        openings, lost, at = [], False, 0
         while at + _METADATA.size <= len(data):
             length, _version, _reserved, _size, mask, fd, pid = _METADATA.unpack_from(data, at)
             at += length
-            if fd != _NO_FD and mask & FAN_OPEN_PERM:
+            if mask & FAN_Q_OVERFLOW:
+                lost = True
+            elif fd != _NO_FD:
                 openings.append(Opening(fd, pid))
-        return openings
+        return openings, lost
 
     def allow(self, opening: Opening) -> None:
-        """Let the opener go on, and close the event's descriptor."""
-        try:
+        """Let the opener go on.  The event's descriptor stays open: it is the caller's to close."""
+        with suppress(FileNotFoundError):  # the opener was killed meanwhile, and its event is gone
             os.write(self._fd, _RESPONSE.pack(opening.fd, FAN_ALLOW))
-        except FileNotFoundError:
-            pass  # the opener was killed meanwhile, and its event is gone
-        finally:
-            os.close(opening.fd)
 
     def close(self) -> None:
         """Close the group; everyone who waits is let through."""
-        os.close(self._fd)
+        fd, self._fd = self._fd, _NO_FD
+        os.close(fd)
 
     def _mark(self, flags: int, mask: int, fd: int, path: bytes | None) -> None:
         if self._libc.fanotify_mark(self._fd, flags, mask, fd, path) != 0:

@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""inotify(7), for the one thing that klpd asks of it: which directories appear below those it watches."""
+"""inotify(7), for the one thing that klpd asks of it: which directories appear in those it watches, and which go."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import struct
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
 from klpd.errors import KernelError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 # include/uapi/linux/inotify.h
 IN_CLOEXEC: Final = os.O_CLOEXEC
@@ -25,6 +24,15 @@ IN_DONT_FOLLOW: Final = 0x02000000
 IN_ISDIR: Final = 0x40000000
 _EVENT: Final = struct.Struct("=iIII")  # struct inotify_event, before its name
 _BUFFER: Final = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """`found`: directories that appeared.  `gone`: added ones that are no more.  `lost`: there may be others."""
+
+    found: tuple[Path, ...] = ()
+    gone: tuple[Path, ...] = ()
+    lost: bool = False
 
 
 class NewDirectories:
@@ -55,13 +63,25 @@ class NewDirectories:
             raise KernelError(f"inotify_add_watch on {folder}", ctypes.get_errno())
         self._folders[watch] = folder
 
-    def read(self) -> tuple[list[Path], bool]:
-        """The directories that have appeared, and whether there may be others that nobody told of (an overflow)."""
+    def remove(self, folder: Path) -> None:
+        """Take back `add`."""
+        for watch in [each for each, path in self._folders.items() if path == folder]:
+            del self._folders[watch]
+            # It fails where the directory is gone, and the watch with it.
+            self._libc.inotify_rm_watch(self._fd, ctypes.c_int(watch))
+
+    @property
+    def folders(self) -> set[Path]:
+        """The directories that were added and are still there."""
+        return set(self._folders.values())
+
+    def read(self) -> News:
+        """What has happened since it was last read."""
         try:
             data = os.read(self._fd, _BUFFER)
         except BlockingIOError:
-            return [], False
-        found, lost, at = [], False, 0
+            return News()
+        found, gone, lost, at = [], [], False, 0
         while at < len(data):
             watch, mask, _cookie, length = _EVENT.unpack_from(data, at)
             at += _EVENT.size
@@ -69,11 +89,13 @@ class NewDirectories:
             at += length
             if mask & IN_Q_OVERFLOW:
                 lost = True
+            elif watch not in self._folders:
+                continue  # it was removed meanwhile
             elif mask & IN_IGNORED:
-                self._folders.pop(watch, None)
-            elif mask & IN_ISDIR and watch in self._folders:
+                gone.append(self._folders.pop(watch))
+            elif mask & IN_ISDIR:
                 found.append(self._folders[watch] / os.fsdecode(name))
-        return found, lost
+        return News(tuple(found), tuple(gone), lost)
 
     def close(self) -> None:
         os.close(self._fd)
