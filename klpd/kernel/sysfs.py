@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from klpd.buildid import parse_build_id
 from klpd.errors import KernelError
 from klpd.model import Function, InstalledObject
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path("/")
 _GONE: Final = frozenset({errno.ENOENT, errno.ENODEV, errno.ENOTDIR})
-_NT_GNU_BUILD_ID: Final = 3  # include/uapi/linux/elf.h
-_NOTE_HEADER: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,19 +95,12 @@ def _read_function(entry: str) -> Function:
 
 
 def read_build_id(module: str, root: Path = ROOT) -> str | None:
-    """The build id of a loaded module, in hex; None where it has none."""
-    path = root / "sys/module" / module / "notes/.note.gnu.build-id"
+    """The build id of a loaded module, in hex; None where it has none that can be read."""
     try:
-        note = path.read_bytes()
-    except OSError:
+        note = (root / "sys/module" / module / "notes/.note.gnu.build-id").read_bytes()
+        return parse_build_id(note, "=")
+    except (OSError, ValueError):
         return None
-    name_size, size, kind = (int.from_bytes(note[at : at + 4], "little") for at in (0, 4, 8))
-    start = _NOTE_HEADER + -(-name_size // 4) * 4
-    if kind != _NT_GNU_BUILD_ID:
-        swapped = (int.from_bytes(note[at : at + 4], "big") for at in (0, 4))
-        name_size, size = swapped
-        start = _NOTE_HEADER + -(-name_size // 4) * 4
-    return note[start : start + size].hex() or None
 
 
 def read_modules(root: Path = ROOT) -> tuple[LoadedModule, ...]:
