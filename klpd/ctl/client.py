@@ -91,6 +91,7 @@ class BusService:
             raise _explained(error) from error
         self._connection.set_exit_on_close(False)
         self._events: deque[JobEvent | KlpdError] = deque()
+        self._interrupts: int | None = None
 
     def status(self) -> Status:
         return from_plain(Status, self._manager("GetStatus", None), place="status")
@@ -111,6 +112,8 @@ class BusService:
         return from_plain(PlanReport, plan, place="plan")
 
     def start(self, change: Change) -> str:
+        # From here on Ctrl-C is a word about the job, and is heard when the job is followed.
+        self._interrupts = GLib.unix_signal_add(GLib.PRIORITY_DEFAULT, signal.SIGINT, self._interrupted)
         match change:
             case Apply(file):
                 job = self._with_file("Apply", file, "a{sv}", ({},))
@@ -141,7 +144,6 @@ class BusService:
             _BUS, _BUS, "NameOwnerChanged", "/org/freedesktop/DBus", BUS_NAME, flags, self._owner_changed
         )
         closed = connection.connect("closed", self._closed)
-        interrupt = GLib.unix_signal_add(GLib.PRIORITY_DEFAULT, signal.SIGINT, self._interrupted)
         try:
             # Asked for after the subscription, so that no change falls between the two; and not waited for here, so
             # that the answer comes in its place among the changes.
@@ -157,7 +159,9 @@ class BusService:
                     raise event
                 yield event
         finally:
-            GLib.source_remove(interrupt)
+            if self._interrupts is not None:
+                GLib.source_remove(self._interrupts)
+                self._interrupts = None
             connection.disconnect(closed)
             connection.signal_unsubscribe(owner)
             connection.signal_unsubscribe(changed)

@@ -52,11 +52,11 @@ class Service(Protocol):
     def plan(self, change: Change) -> PlanReport: ...
 
     def start(self, change: Change) -> str:
-        """Begin a change; the job's object path."""
+        """Begin a change; the job's object path.  From then on Ctrl-C is an event of the job."""
         ...
 
     def follow(self, job: str) -> Iterator[JobEvent]:
-        """The events of a job, its present report among the first; Ctrl-C is one of them."""
+        """The events of a job, its present report among the first."""
         ...
 
     def cancel(self, job: str) -> None:

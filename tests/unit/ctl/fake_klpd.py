@@ -2,18 +2,19 @@
 """A klpd that touches no kernel, for test_program.py.  Prints "ready" when it has its name on the bus.
 
 What a job does is in the name of the livepatch: "quick", "over" (before anybody looks), "busy" (it changes while it is
-looked at), "slow" (until it is canceled), "stubborn" (it may not be canceled), "forbidden" (nobody may), "crash" (klpd
-dies of being looked at).
+looked at), "slow" (until it is canceled), "early" (the same, and its caller is interrupted before he knows of the job),
+"stubborn" (it may not be canceled), "forbidden" (nobody may), "crash" (klpd dies of being looked at).
 """
 
 from __future__ import annotations
 
 import os
+import signal
 from dataclasses import replace
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from gi.repository import GLib
+from gi.repository import Gio, GLib
 
 from klpd.daemon.bus import Bus, to_dictionary
 from klpd.daemon.loop import Loop
@@ -81,7 +82,7 @@ class FakeKlpd:
             "Check": self._check,
             "PlanDisable": lambda _call: to_dictionary(to_plain(PLAN)),
             "Apply": self._apply,
-            "Disable": lambda call: self._begin(call.text(0)),
+            "Disable": self._disable,
             "Reload": self._reload,
         }
         bus.publish(MANAGER_PATH, _interface(MANAGER_INTERFACE), methods, dict)
@@ -96,6 +97,19 @@ class FakeKlpd:
     def _apply(self, call: Call) -> str:
         with call.file(0) as file:
             return self._begin(file.read().decode())
+
+    def _disable(self, call: Call) -> str:
+        if call.text(0) == "early":
+            os.kill(self._pid_of(call.sender), signal.SIGINT)
+        return self._begin(call.text(0))
+
+    def _pid_of(self, sender: str) -> int:
+        bus = "org.freedesktop.DBus"
+        arguments, flags = GLib.Variant("(s)", (sender,)), Gio.DBusCallFlags.NONE
+        answer = self._bus.connection.call_sync(
+            bus, "/org/freedesktop/DBus", bus, "GetConnectionUnixProcessID", arguments, None, flags, -1, None
+        )
+        return answer.get_child_value(0).get_uint32()
 
     def _begin(self, what: str) -> str:
         new = FakeJob(self._loop, self._bus, len(self._jobs) + 1, what)

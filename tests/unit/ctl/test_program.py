@@ -181,6 +181,13 @@ def test_ctrl_c_cancels_the_job(bus: str) -> None:
 
 
 @pytest.mark.usefixtures("klpd")
+def test_ctrl_c_before_the_job_is_known_cancels_it_all_the_same(bus: str) -> None:
+    done = run(bus, "disable", "early")
+    assert done.returncode == ExitStatus.FAILED
+    assert done.stderr == "klpctl: apply klp_v3: canceled\n"
+
+
+@pytest.mark.usefixtures("klpd")
 def test_a_second_ctrl_c_leaves_a_job_alone_that_may_not_be_canceled(bus: str) -> None:
     process = start(bus, "disable", "stubborn")
     interrupt_once_running(process)
