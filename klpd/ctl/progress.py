@@ -115,11 +115,12 @@ class LiveLine:
         self._write("")
 
     def _write(self, text: str) -> None:
+        if text == self._line:
+            return
         # Blanks instead of an escape sequence: they are understood by every terminal.
         blanks = " " * (width(self._line) - width(text))
-        if text or self._line:
-            self._out.write("\r" + text + blanks + ("" if text else "\r"))
-            self._out.flush()
+        self._out.write("\r" + text + blanks + ("" if text else "\r"))
+        self._out.flush()
         self._line = text
 
 
