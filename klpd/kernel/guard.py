@@ -63,7 +63,7 @@ HOOKS: Final = (
     Hook("load_buffer", "bpf_lsm_kernel_post_load_data", "livepatches loaded with init_module are not refused"),
     Hook("entry_created", "bpf_lsm_kernfs_init_security", "livepatches that came by a way not foreseen are installed"),
     Hook("transition_started", "klp_start_transition", "approvals outlive the start of another transition"),
-    Hook("transition_ended", "klp_try_complete_transition", "approvals outlive the end of another transition"),
+    Hook("transition_ended", "klp_complete_transition", "approvals outlive the end of another transition"),
 )
 LOAD_HOOKS: Final = HOOKS[:2]
 LOCKS: Final = HOOKS[:3]

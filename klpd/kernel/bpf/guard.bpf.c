@@ -320,8 +320,14 @@ int BPF_PROG(transition_started)
 	return tell_transition(EVENT_TRANSITION_START, livepatch);
 }
 
-/* Called with klp_mutex held, again and again while a transition runs; at its end there is no transition patch. */
-SEC("fexit/klp_try_complete_transition")
+/*
+ * Called with klp_mutex held at the end of a transition, and where one could not start; there is no transition patch then.
+ *
+ * An fexit program has its function return into a trampoline, which the unwinder does not know: a task in that function
+ * has an unreliable stack (klp_check_stack).  So not klp_try_complete_transition(), which checks the stacks, that of the
+ * task that it runs in included: that one would never be patched.  Nothing is checked in klp_complete_transition().
+ */
+SEC("fexit/klp_complete_transition")
 int BPF_PROG(transition_ended)
 {
 	__u32 zero = 0;
