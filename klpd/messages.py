@@ -54,6 +54,8 @@ class Field(StrEnum):
     """The verdict as JSON (klpd.plain of klpd.model.Verdict)."""
     RULE = "KLPD_RULE"
     """The place of the first rule that decided: file:line, or the kernel function."""
+    REASON = "KLPD_REASON"
+    """Why a load was refused, or let through against the policy."""
     PID = "KLPD_PID"
     UID = "KLPD_UID"
     COMMAND = "KLPD_COMMAND"

@@ -65,7 +65,8 @@ def _why(entry: Entry, page: Page) -> Iterator[Line]:
     if entry.kind is MessageId.LOAD_APPROVED:
         return
     if entry.verdict is None or entry.verdict.decision is Decision.ALLOW:
-        yield from page.paragraph(entry.message, head=line(" " * _INDENT), indent=_INDENT)
+        why = entry.fields.get(Field.REASON, entry.message)
+        yield from page.paragraph(why, head=line(" " * _INDENT), indent=_INDENT)
     else:
         yield from reasons(entry.verdict, page, indent=_INDENT)
 

@@ -47,13 +47,15 @@ class Record:
             fields[Field.FILE] = judged.file
         if verdict is not None:
             fields.update(_verdict_fields(verdict))
-        if event.allowed and (verdict is None or verdict.decision is Decision.ALLOW):
+        if is_approval(event, judged):
             self._event(MessageId.LOAD_APPROVED, logging.INFO, f"approved: {who} loads {name}", fields)
         elif event.allowed:
-            text = f"let through in audit mode: {who} loads {name}: {_why(judged, event)}"
+            fields[Field.REASON] = _why(judged, event)
+            text = f"let through, since the guard refuses nothing now: {who} loads {name}: {fields[Field.REASON]}"
             self._event(MessageId.LOAD_AUDITED, logging.WARNING, text, fields)
         elif event.verdict is not GuardVerdict.COMPRESSED:  # that one comes back decompressed, and is judged then
-            text = f"vetoed: {who} may not load {name}: {_why(judged, event)}"
+            fields[Field.REASON] = _why(judged, event)
+            text = f"vetoed: {who} may not load {name}: {fields[Field.REASON]}"
             self._event(MessageId.LOAD_VETOED, logging.WARNING, text, fields)
 
     def entered(self, livepatch: Installed) -> None:
@@ -119,6 +121,15 @@ class Record:
 
     def _event(self, message_id: MessageId, level: int, text: str, fields: Mapping[Field, str]) -> None:
         self._journal.event(message_id, level, text, {field.value: value for field, value in fields.items()})
+
+
+def is_approval(event: GuardEvent, judged: Judged | None) -> bool:
+    """Whether the guard used up an approval that every rule allowed.
+
+    Where nothing is refused, livepatches come in without one; and in audit mode, with one that the policy denies.
+    """
+    denied = judged is not None and judged.verdict is not None and judged.verdict.decision is not Decision.ALLOW
+    return event.verdict is GuardVerdict.ALLOWED and not denied
 
 
 def _why(judged: Judged | None, event: GuardEvent) -> str:

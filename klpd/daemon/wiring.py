@@ -18,14 +18,13 @@ from klpd.daemon.loop import Loop
 from klpd.daemon.manager import Manager
 from klpd.daemon.notify import notify, notify_reloading, watchdog_period
 from klpd.daemon.policies import Policies
-from klpd.daemon.record import Record
+from klpd.daemon.record import Record, is_approval
 from klpd.daemon.running import RunningKernel, module_trees
 from klpd.daemon.store import Store
 from klpd.daemon.watch import Watch
 from klpd.errors import GuardError, KernelError, PolicyError
 from klpd.kernel import gate
 from klpd.kernel.guard import Guard, GuardEvent
-from klpd.kernel.guard_abi import GuardVerdict
 from klpd.kernel.memory import KernelMemory
 from klpd.kernel.uevents import ModuleEvents
 from klpd.policy import read_policy
@@ -200,9 +199,10 @@ class Daemon:
             return
         for event in self._guard.read_events():
             if isinstance(event, GuardEvent):
-                if event.verdict is GuardVerdict.ALLOWED:
+                judged = self._enforcement.judged(event.digest)
+                if is_approval(event, judged):
                     self._store.approve(event.digest)
-                self._record.load_decided(event, self._enforcement.judged(event.digest))
+                self._record.load_decided(event, judged)
         self._watch.look_soon()
 
     def _read_uevents(self) -> None:
