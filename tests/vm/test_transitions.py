@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 from klpd.errors import ExitStatus
@@ -37,7 +38,7 @@ def test_ctrl_c_reverses_it_too_and_the_next_one_goes_through(host: Host) -> Non
     held(host, ALLOW_ALL)
     apply = host.spawn("exec klpctl apply klp_stuck.ko")
     host.run("while ! grep -qs 1 /sys/kernel/livepatch/klp_stuck/transition; do sleep 0.1; done", check=True)
-    host.run("pkill --signal INT --full 'klpctl apply'", check=True)
+    apply.signal(signal.SIGINT)
     assert apply.wait(100) != 0
     assert b"reversed" in apply.stdout + apply.stderr
     assert installed(host) == []
