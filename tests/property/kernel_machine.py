@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from klpd.model import Installed, Leftover, Livepatch, Stack
+from klpd.model import Disable, Installed, Leftover, Livepatch, Load, Remove, Reverse, Stack
+
+if TYPE_CHECKING:
+    from klpd.model import Action
 
 
 @dataclass(eq=False)
@@ -165,3 +169,17 @@ def is_patch_compatible(new: Patch, installed: list[Patch]) -> bool:
             elif own_version < least_version:
                 return False
     return True
+
+
+def perform(kernel: KernelMachine, action: Action) -> int | None:
+    """Ask the kernel for `action`; None where there is no such request: what it asks of sysfs means another action."""
+    moving = None if kernel.moving is None else kernel.moving.name
+    match action:
+        case Load(livepatch):
+            return kernel.finit_module(livepatch)
+        case Disable(name):
+            return None if name == moving else kernel.write_enabled(name, False)
+        case Reverse(name):
+            return kernel.write_enabled(name, not kernel.moving.enabled) if kernel.moving and name == moving else None
+        case Remove(name):
+            return kernel.delete_module(name)

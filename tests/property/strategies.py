@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from klpd.judge.rules import Comparison, LivepatchRule, Match, Mode, Permission, StateRule, VersionRange, Way
 from klpd.model import Disable, Installed, Leftover, Load, Remove, Reverse, Stack, State
 from tests.builders import RELEASE, allowing, denying, livepatch, policy, sticky
+from tests.property.kernel_machine import KernelMachine, perform
 
 if TYPE_CHECKING:
     from klpd.judge.rules import Policy, Ruling
@@ -67,18 +68,28 @@ def resting_stacks(
     readable: st.SearchStrategy[bool] = st.just(True),  # noqa: B008
 ) -> Stack:
     """Stacks without a transition, some livepatches forced, some modules left over."""
-    present = tuple(
-        dataclasses.replace(Installed.expected(each), forced=draw(st.booleans()))
-        for each in draw(resting_livepatches(states=states))
-    )
-    absent = [each for each in NAMES if all(each != other.name for other in present)]
+    return dataclasses.replace(draw(_stacks_of(draw(resting_livepatches(states=states)))), readable=draw(readable))
+
+
+@st.composite
+def _stacks_of(draw: st.DrawFn, files: tuple[Livepatch, ...]) -> Stack:
+    present = tuple(dataclasses.replace(Installed.expected(each), forced=draw(st.booleans())) for each in files)
+    absent = [each for each in NAMES if all(each != file.name for file in files)]
     left = draw(st.lists(st.sampled_from(absent), unique=True)) if absent else []
-    return Stack(
-        present,
-        tuple(Leftover(each, removable=draw(st.booleans())) for each in left),
-        kernel_release=RELEASE,
-        readable=draw(readable),
+    return Stack(present, tuple(Leftover(each, removable=draw(st.booleans())) for each in left), kernel_release=RELEASE)
+
+
+@st.composite
+def exchanges(draw: st.DrawFn) -> tuple[Stack, tuple[Livepatch, ...]]:
+    """A stack at rest, and livepatches to have in force instead: some of the present ones, and others on top."""
+    present = draw(resting_livepatches())
+    kept = present[: draw(st.integers(0, len(present)))]
+    free = [each for each in draw(st.permutations(NAMES)) if all(each != file.name for file in kept)]
+    others = tuple(
+        draw(livepatches(named=st.just(name), replace=st.just(False) if kept or rank else st.booleans()))
+        for rank, name in enumerate(free[: draw(st.integers(0, 2))])
     )
+    return draw(_stacks_of(present)), kept + others
 
 
 @st.composite
@@ -126,6 +137,37 @@ def actions_on(
     if stack.leftovers:
         sensible.append(st.sampled_from([Remove(each.name) for each in stack.leftovers]))
     return st.one_of(*sensible, *sensible, others)
+
+
+known_actions: st.SearchStrategy[Action] = st.one_of(
+    st.builds(Load, known_livepatches), st.builds(Disable, names), st.builds(Reverse, names), st.builds(Remove, names)
+)
+
+
+def known_actions_on(stack: Stack) -> st.SearchStrategy[Action]:
+    return actions_on(stack, known_livepatches, known_actions)
+
+
+@st.composite
+def kernels(draw: st.DrawFn) -> KernelMachine:
+    """A kernel that some history has led to where it is."""
+    kernel = KernelMachine(RELEASE)
+    for file in draw(resting_livepatches(states=state_arrays)):
+        kernel.finit_module(file)
+        kernel.complete()
+    for _event in range(draw(st.integers(0, 8))):
+        _happen(kernel, draw)
+    return kernel
+
+
+def _happen(kernel: KernelMachine, draw: st.DrawFn) -> None:
+    event = draw(st.sampled_from(["act", "act", "complete", "force"]))
+    if event == "complete":
+        kernel.complete()
+    elif event == "force":
+        kernel.write_force()
+    else:
+        perform(kernel, draw(known_actions_on(kernel.look())))
 
 
 rulings: st.SearchStrategy[Ruling] = st.sampled_from([allowing(2), allowing(2), allowing(2), denying(2)])

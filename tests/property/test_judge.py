@@ -24,17 +24,17 @@ from klpd.model import (
     changes,
 )
 from tests import builders
-from tests.builders import RELEASE, policy, sticky
-from tests.property.kernel_machine import KernelMachine, Patch, is_patch_compatible
+from tests.builders import policy, sticky
+from tests.property.kernel_machine import Patch, is_patch_compatible, perform
 from tests.property.strategies import (
     actions,
     actions_on,
     ids,
-    known_livepatches,
+    kernels,
+    known_actions_on,
     livepatches,
     names,
     policies,
-    resting_livepatches,
     resting_stacks,
     stacks,
     state_arrays,
@@ -43,11 +43,8 @@ from tests.property.strategies import (
 
 if TYPE_CHECKING:
     from klpd.judge.rules import Policy
-    from klpd.model import (
-        Action,
-        Livepatch,
-        Stack,
-    )
+    from klpd.model import Action, Livepatch, Stack
+    from tests.property.kernel_machine import KernelMachine
 
 ALLOW_ALL = policy()
 state_sets = st.dictionaries(ids, versions)
@@ -100,58 +97,13 @@ def test_removing_a_module_changes_no_state_whatever_moves_meanwhile(stack: Stac
 # --- The kernel ---
 
 
-def _perform(kernel: KernelMachine, action: Action) -> int | None:
-    """Ask the kernel for `action`; None where there is no such request: what it asks of sysfs means another action."""
-    moving = None if kernel.moving is None else kernel.moving.name
-    match action:
-        case Load(livepatch):
-            return kernel.finit_module(livepatch)
-        case Disable(name):
-            return None if name == moving else kernel.write_enabled(name, False)
-        case Reverse(name):
-            return kernel.write_enabled(name, not kernel.moving.enabled) if kernel.moving and name == moving else None
-        case Remove(name):
-            return kernel.delete_module(name)
-
-
-known_actions: st.SearchStrategy[Action] = st.one_of(
-    st.builds(Load, known_livepatches), st.builds(Disable, names), st.builds(Reverse, names), st.builds(Remove, names)
-)
-
-
-def known_actions_on(stack: Stack) -> st.SearchStrategy[Action]:
-    return actions_on(stack, known_livepatches, known_actions)
-
-
-@st.composite
-def kernels(draw: st.DrawFn) -> KernelMachine:
-    """A kernel that some history has led to where it is."""
-    kernel = KernelMachine(RELEASE)
-    for livepatch in draw(resting_livepatches(states=state_arrays)):
-        kernel.finit_module(livepatch)
-        kernel.complete()
-    for _event in range(draw(st.integers(0, 8))):
-        _happen(kernel, draw)
-    return kernel
-
-
-def _happen(kernel: KernelMachine, draw: st.DrawFn) -> None:
-    event = draw(st.sampled_from(["act", "act", "complete", "force"]))
-    if event == "complete":
-        kernel.complete()
-    elif event == "force":
-        kernel.write_force()
-    else:
-        _perform(kernel, draw(known_actions_on(kernel.look())))
-
-
 def _same(one: Stack, other: Stack) -> bool:
     """Equal but for the order of the leftovers, which has no meaning."""
     return (one.livepatches, frozenset(one.leftovers)) == (other.livepatches, frozenset(other.leftovers))
 
 
 @given(kernels())
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_a_transition_ends_where_the_kernel_takes_it(kernel: KernelMachine) -> None:
     expected = kernel.look().settled
     kernel.complete()
@@ -159,7 +111,7 @@ def test_a_transition_ends_where_the_kernel_takes_it(kernel: KernelMachine) -> N
 
 
 @given(kernels())
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_a_reversed_transition_ends_where_the_kernel_takes_it(kernel: KernelMachine) -> None:
     expected = kernel.look().origin
     if kernel.moving is not None:
@@ -169,12 +121,12 @@ def test_a_reversed_transition_ends_where_the_kernel_takes_it(kernel: KernelMach
 
 
 @given(kernels(), st.data())
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_the_judge_refuses_what_the_kernel_refuses_and_nothing_else(kernel: KernelMachine, data: st.DataObject) -> None:
     action = data.draw(known_actions_on(kernel.look()))
     verdict = judge(kernel.look(), action, ALLOW_ALL)
     expected = kernel.look().after(action).settled
-    answer = _perform(kernel, action)
+    answer = perform(kernel, action)
     assert verdict.decision is (Decision.ALLOW if answer == 0 else Decision.DENY)
     if answer == 0:
         kernel.complete()
@@ -239,6 +191,16 @@ def test_rules_on_states_only_ever_take_away(stack: Stack, action: Action, site:
         assert judge(stack, action, site).decision is not Decision.ALLOW
 
 
+@given(resting_stacks(), livepatches(named=st.just("klp_new"), replace=st.none()), policies, st.booleans())
+@settings(max_examples=150)
+def test_a_livepatch_that_may_replace_or_not_is_let_in_only_if_it_would_be_either_way(
+    stack: Stack, livepatch: Livepatch, site: Policy, replaces: bool
+) -> None:
+    site = dataclasses.replace(site, livepatches=())
+    if judge(stack, Load(dataclasses.replace(livepatch, replace=replaces)), site).decision is not Decision.ALLOW:
+        assert judge(stack, Load(livepatch), site).decision is not Decision.ALLOW
+
+
 @given(stacks(readable=st.booleans()), actions, policies)
 def test_auditing_lets_through_all_but_what_the_kernel_itself_refuses(
     stack: Stack, action: Action, site: Policy
@@ -276,7 +238,7 @@ def test_a_kernel_that_asks_the_judge_first_never_loses_a_sticky_state(
     for _step in range(8):
         action = data.draw(known_actions_on(kernel.look()))
         if judge(kernel.look(), action, site).decision is Decision.ALLOW:
-            _perform(kernel, action)
+            perform(kernel, action)
         elif data.draw(st.booleans()):
             kernel.complete()
         after = kernel.look().settled.states.get(state_id)

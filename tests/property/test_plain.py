@@ -59,7 +59,7 @@ def test_any_json_gives_the_type_or_a_plain_error(wanted: type, plain: object) -
 
 @each_type
 @given(st.data())
-@settings(max_examples=50)
+@settings(max_examples=40)
 def test_a_value_damaged_anywhere_gives_the_type_or_a_plain_error(wanted: type, data: st.DataObject) -> None:
     _read_or_refuse(wanted, _damaged(to_plain(data.draw(VALUES[wanted])), data))
 

@@ -12,12 +12,27 @@ from klpd.judge.planner import plan_apply, plan_disable, plan_revert, same
 from klpd.judge.verdict import judge
 from klpd.model import Decision, Disable, Load
 from tests.builders import names as names_of
-from tests.property.strategies import livepatches, names, policies, resting_livepatches, resting_stacks, stacks
+from tests.builders import policy
+from tests.property.kernel_machine import perform
+from tests.property.strategies import (
+    exchanges,
+    kernels,
+    known_livepatches,
+    livepatches,
+    names,
+    policies,
+    resting_livepatches,
+    stacks,
+    state_arrays,
+)
 
 if TYPE_CHECKING:
     from klpd.judge.planner import Plan
     from klpd.judge.rules import Policy
-    from klpd.model import Livepatch, Stack
+    from klpd.model import Action, Livepatch, Stack
+    from tests.property.kernel_machine import KernelMachine
+
+ALLOW_ALL = policy()
 
 
 def _end(stack: Stack, plan: Plan) -> Stack:
@@ -101,18 +116,44 @@ def test_an_allowed_disable_takes_the_livepatch_out_and_leaves_the_others(
         assert stack.find(name) is not None or stack.leftover(name) is not None
 
 
-@given(resting_stacks(), resting_livepatches(), policies)
-@settings(max_examples=300)
-def test_an_allowed_revert_leads_to_the_wanted_stack(stack: Stack, wanted: tuple[Livepatch, ...], site: Policy) -> None:
+@given(exchanges(), policies)
+@settings(max_examples=150)
+def test_an_allowed_revert_leads_to_the_wanted_stack(
+    exchange: tuple[Stack, tuple[Livepatch, ...]], site: Policy
+) -> None:
+    stack, wanted = exchange
     plan = plan_revert(stack, wanted, site)
     if plan.decision is Decision.ALLOW:
         assert _is(_end(stack, plan), wanted)
 
 
-@given(resting_stacks(), resting_livepatches(), policies)
+@given(kernels(), st.data())
+@settings(max_examples=150)
+def test_the_kernel_takes_every_step_of_an_allowed_plan(kernel: KernelMachine, data: st.DataObject) -> None:
+    stack = kernel.look()
+    plan = data.draw(
+        st.one_of(
+            st.builds(plan_apply, st.just(stack), known_livepatches, st.just(ALLOW_ALL)),
+            st.builds(plan_disable, st.just(stack), names, st.just(ALLOW_ALL)),
+            st.builds(plan_revert, st.just(stack), resting_livepatches(states=state_arrays), st.just(ALLOW_ALL)),
+        )
+    )
+    if plan.decision is Decision.ALLOW:
+        assert [_carried_out(kernel, step.action) for step in plan.steps] == [0] * len(plan.steps)
+        assert names_of(kernel.look()) == names_of(_end(stack, plan))
+
+
+def _carried_out(kernel: KernelMachine, action: Action) -> int | None:
+    answer = perform(kernel, action)
+    kernel.complete()
+    return answer
+
+
+@given(exchanges(), policies)
 def test_a_revert_without_steps_means_that_it_is_so_already(
-    stack: Stack, wanted: tuple[Livepatch, ...], site: Policy
+    exchange: tuple[Stack, tuple[Livepatch, ...]], site: Policy
 ) -> None:
+    stack, wanted = exchange
     assert (plan_revert(stack, wanted, site).steps == ()) is _is(stack, wanted)
 
 
@@ -124,15 +165,11 @@ def test_a_revert_during_a_transition_leads_where_its_reversal_leads(
         assert _end(stack, plan_revert(stack, wanted, site)).livepatches == stack.origin.livepatches
 
 
-@given(resting_stacks(), resting_livepatches(), policies)
+@given(exchanges(), policies)
 def test_a_revert_tells_of_a_gap_whenever_something_is_out_before_what_is_to_come_is_in(
-    stack: Stack, wanted: tuple[Livepatch, ...], site: Policy
+    exchange: tuple[Stack, tuple[Livepatch, ...]], site: Policy
 ) -> None:
+    stack, wanted = exchange
     plan = plan_revert(stack, wanted, site)
-    loads = [isinstance(step.action, Load) for step in plan.steps]
-    fewest = len(stack.livepatches)
-    at = stack
-    for step in plan.steps[: loads.index(True) if any(loads) else 0]:
-        at = at.after(step.action)
-        fewest = min(fewest, len(at.livepatches))
-    assert plan.gap is (fewest < len(stack.livepatches))
+    kinds = [type(step.action) for step in plan.steps]
+    assert plan.gap is (Load in kinds and Disable in kinds[: kinds.index(Load)])
