@@ -56,7 +56,11 @@ def _parser() -> argparse.ArgumentParser:
 
     default = Options()
 
+    def kernel_option(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--kernel", choices=kernel.KERNELS, default="stock", help="Debian 12's own, or its backports'")
+
     def machine_options(sub: argparse.ArgumentParser) -> None:
+        kernel_option(sub)
         sub.add_argument("--kernel-arg", action="append", default=[], metavar="ARG", help="add to its command line")
         sub.add_argument("--memory", type=int, default=default.memory, metavar="MIB")
         sub.add_argument("--cpus", type=int, default=default.cpus, metavar="N")
@@ -73,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND [ARG...]")
     run_options(verb("shell", _shell, "get a root prompt on a fresh host"))
     machine_options(verb("build", _build, "prepare all that `run` needs, so that it starts at once"))
-    verb("release", _release, "print the release of the host's kernel, to build modules for")
+    kernel_option(verb("release", _release, "print the release of the host's kernel, to build modules for"))
     return parser
 
 
@@ -105,14 +109,15 @@ def _build(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _release(_arguments: argparse.Namespace) -> int:
+def _release(arguments: argparse.Namespace) -> int:
     packages.ensure(say_on_stderr)
-    print(kernel.release(Cache(default_folder()), kernel.STOCK))
+    print(kernel.release(Cache(default_folder()), kernel.KERNELS[arguments.kernel]))
     return 0
 
 
 def _options(arguments: argparse.Namespace) -> Options:
     return Options(
+        kernel=kernel.KERNELS[arguments.kernel],
         kernel_arguments=tuple(arguments.kernel_arg),
         memory=arguments.memory,
         cpus=arguments.cpus,

@@ -62,10 +62,10 @@ def build(cache: Cache, kernel: Unpacked) -> Path:
     version = apt.candidates(cache, [_BUSYBOX])[_BUSYBOX]
 
     def fill(folder: Path) -> None:
-        apt.unpack(apt.download(_BUSYBOX, version, folder), folder)
+        apt.unpack(apt.download(cache, _BUSYBOX, version, folder), folder)
         (folder / "initrd").write_bytes(archive(_nodes((folder / "bin/busybox").read_bytes(), kernel)))
 
-    return cache.get("initrd", digest(source(__file__), kernel.key, version), fill, keep=2) / "initrd"
+    return cache.get("initrd", digest(source(__file__), kernel.key, version), fill, keep=4) / "initrd"
 
 
 def _nodes(busybox: bytes, kernel: Unpacked) -> list[Node]:

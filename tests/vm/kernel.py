@@ -21,10 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """Which kernel: a Debian package that is an image, or depends on the newest.
-
-    ``suite`` where apt would not take it from there by itself, such as "bookworm-backports".
-    """
+    """Which kernel: a Debian package that is an image, or depends on the newest; and its suite, if not Debian 12's."""
 
     package: str
     suite: str | None = None
@@ -32,6 +29,8 @@ class Kernel:
 
 # The cloud flavour is built from the same source with the same livepatch and BPF options, and a third of the size.
 STOCK: Final = Kernel("linux-image-cloud-amd64")
+BACKPORT: Final = Kernel("linux-image-cloud-amd64", apt.BACKPORTS)
+KERNELS: Final = {"stock": STOCK, "backport": BACKPORT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +46,15 @@ class Unpacked:
 def release(cache: Cache, kernel: Kernel) -> str:
     """The kernel's release, as `uname -r` will say."""
     version = _version(cache, kernel)
-    return cache.note(f"release-{digest(kernel.package, kernel.suite)}", version, lambda: _release(kernel))
+    return cache.note(f"release-{digest(kernel.package, kernel.suite)}", version, lambda: _release(cache, kernel))
 
 
 def _version(cache: Cache, kernel: Kernel) -> str:
     return apt.candidates(cache, [kernel.package], kernel.suite)[kernel.package]
 
 
-def _release(kernel: Kernel) -> str:
-    for name in [kernel.package, *apt.dependencies(kernel.package, kernel.suite)]:
+def _release(cache: Cache, kernel: Kernel) -> str:
+    for name in [kernel.package, *apt.dependencies(cache, kernel.package, kernel.suite)]:
         if found := re.fullmatch(r"linux-image-(\d\S*)", name):
             return found[1]
     raise HarnessError(f"{kernel.package} is no Debian kernel: it depends on no linux-image-VERSION package")
@@ -67,13 +66,13 @@ def unpack(cache: Cache, kernel: Kernel) -> Unpacked:
     name = release(cache, kernel)
 
     def build(folder: Path) -> None:
-        deb = apt.download(f"linux-image-{name}", version, folder)
+        deb = apt.download(cache, f"linux-image-{name}", version, folder, kernel.suite)
         apt.unpack(deb, folder)
         deb.unlink()
         run(["depmod", "--basedir", folder, name])
 
     key = digest(source(__file__), name, version)
-    folder = cache.get("kernel", key, build, keep=2)
+    folder = cache.get("kernel", key, build, keep=4)
     return Unpacked(name, folder / f"boot/vmlinuz-{name}", folder / f"lib/modules/{name}", key)
 
 
