@@ -78,6 +78,15 @@ def test_apply_loads_and_removes_what_was_replaced() -> None:
     assert notes.steps == [(0, "running"), (0, "done"), (1, "running"), (1, "done")]
 
 
+@pytest.mark.parametrize(("really", "left"), [(True, ["klp_two"]), (False, ["klp_one", "klp_two"])])
+def test_whether_a_livepatch_replaces_may_show_only_when_it_is_loaded(*, really: bool, left: list[str]) -> None:
+    fake = kernel(ONE, replace(TWO, replace=really))
+    fake.install(ONE)
+    run(fake, plan_apply(fake.now, replace(TWO, replace=None), POLICY))
+    assert [each.name for each in fake.now.livepatches] == left
+    assert fake.now.leftovers == ()
+
+
 def test_disable_waits_for_the_last_reference_to_go() -> None:
     fake = kernel(ONE)
     fake.install(ONE)
