@@ -16,7 +16,7 @@ import shutil
 import threading
 import time
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from errno import E2BIG, ENOENT
 from pathlib import Path
@@ -109,7 +109,7 @@ class Guard:
         self._kept: list[GuardEvent | TransitionEvent] = []
         with ExitStack() as opened:
             self._maps = {name: opened.enter_context(Map.pinned(directory / _CURRENT / name)) for name in _MAPS}
-            self._config = _read_config(self._maps["config"])
+            self.object_digest = _read_config(self._maps["config"]).object_digest
             self._ring = Ring(self._maps["events"])
             opened.pop_all()
 
@@ -139,12 +139,13 @@ class Guard:
 
     def set_mode(self, mode: GuardMode) -> None:
         """Raises KernelError."""
-        self._config = GuardConfig(mode, self._config.object_digest)
-        self._maps["config"].put(_KEY, self._config.pack())
+        config = _read_config(self._maps["config"])
+        self._maps["config"].put(_KEY, replace(config, mode=mode).pack())
 
     @property
     def mode(self) -> GuardMode:
-        return self._config.mode
+        """As the kernel has it.  Raises KernelError."""
+        return _read_config(self._maps["config"]).mode
 
     def approve(self, digest: bytes, *, seconds: float, generation: int | None = None) -> None:
         """Let the livepatch with these bytes' SHA-256 be loaded: once, within so many seconds.
@@ -277,7 +278,7 @@ def _adopted(digest: bytes, mode: GuardMode, directory: Path) -> Guard | None:
         guard = Guard(directory)
     except GuardError:
         return None
-    if guard._config.object_digest != digest:
+    if guard.object_digest != digest:
         guard.release()
         return None
     guard.set_mode(mode)
