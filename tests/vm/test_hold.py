@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from klpd.messages import MessageId
+from tests.vm.command import run
 from tests.vm.host import TIMEOUT
 from tests.vm.livepatches import (
     ALLOW_ALL,
@@ -44,24 +45,29 @@ def loaders(host: Host, step: str, *arguments: str) -> Any:  # noqa: ANN401
     return json.loads(host.run(f"python3 -I loaders.py {step} {' '.join(arguments)}", check=True).stdout)
 
 
+def klpd(host: Host) -> str:
+    """Its process's number."""
+    return host.run("systemctl show --property MainPID --value klpd", check=True).stdout.strip()
+
+
 def signal_klpd(host: Host, name: str) -> None:
-    host.run(f"kill -{name} $(systemctl show --property MainPID --value klpd)", check=True)
+    host.run(f"kill -{name} {klpd(host)}", check=True)
+
+
+def wait_for_another(host: Host, before: str) -> None:
+    """Wait until the service manager has put a klpd in the place of the process `before`, and it is up."""
+    now = "$(systemctl show --property MainPID --value klpd)"
+    host.run(
+        f"until systemctl is-active --quiet klpd && test {now} != {before}; do sleep 0.2; done", check=True, timeout=60
+    )
 
 
 def spawn_held(host: Host, command: str) -> RemoteCommand:
     """Start a command that opens something, and come back when it is held."""
     running = host.spawn(f"exec {command}")
-    host.run(
-        f"until grep -qs fanotify /proc/[0-9]*/stack && pgrep -f -x '{command}'; do sleep 0.1; done",
-        check=True,
-        timeout=30,
-    )
+    stack = f"/proc/$(pgrep --newest --full --exact '{command}')/stack"
+    host.run(f"until grep -qs fanotify_handle_event {stack}; do sleep 0.1; done", check=True, timeout=30)
     return running
-
-
-def wait_up(host: Host) -> None:
-    """Wait until the service manager has started klpd again."""
-    host.run("until systemctl is-active --quiet klpd; do sleep 0.2; done", check=True, timeout=60)
 
 
 def soon(host: Host, command: str) -> Finished:
@@ -112,9 +118,12 @@ def test_an_ordinary_module_is_looked_at_once_until_it_changes(host: Host) -> No
 def test_ordinary_modules_come_and_go_beside_a_livepatch(host: Host) -> None:
     set_policy(host, ALLOW_ALL)
     put_into_tree(host, "klp_add")
-    busy = host.spawn(f"for i in $(seq 200); do insmod {DUMMY} && rmmod dummy || exit 1; done")
+    host.put(_LOADERS, "/root/loaders.py")
+    busy = host.spawn(f"python3 -I loaders.py come-and-go {DUMMY} 200")
+    host.run("until grep -q '^dummy ' /proc/modules; do sleep 0.1; done", check=True)
     host.run(f"insmod {TREE}/klp_add.ko", check=True)
     assert busy.wait(TIMEOUT) == 0
+    assert json.loads(busy.stdout) == {"ok": 200}
     assert installed(host) == ["klp_add"]
     assert journal(host, MessageId.LOAD_VETOED) == []
 
@@ -134,12 +143,13 @@ def test_of_64_loaders_at_once_one_succeeds_and_nobody_hangs(host: Host) -> None
 def test_when_klpd_is_killed_a_held_loader_goes_on_and_is_refused(host: Host) -> None:
     set_policy(host, PATIENT)
     put_into_tree(host, "klp_add")
+    before = klpd(host)
     signal_klpd(host, "STOP")
     loader = spawn_held(host, f"insmod {tree(host)}/klp_add.ko")
     signal_klpd(host, "KILL")
     assert loader.wait(TIMEOUT) != 0
     assert REFUSED in loader.stderr.decode()
-    wait_up(host)
+    wait_for_another(host, before)
     host.run(f"insmod {TREE}/klp_add.ko", check=True)
     assert installed(host) == ["klp_add"]
 
@@ -161,11 +171,12 @@ def test_a_klpd_that_stays_stopped_is_replaced_by_the_watchdog_and_its_loaders_a
     host.write("/etc/klpd/policy.d/50-test.toml", PATIENT.encode())
     host.run("systemctl daemon-reload && systemctl restart klpd", check=True)
     put_into_tree(host, "klp_add")
+    before = klpd(host)
     signal_klpd(host, "STOP")
     loader = spawn_held(host, f"insmod {tree(host)}/klp_add.ko")
     assert loader.wait(60) != 0
     assert REFUSED in loader.stderr.decode()
-    wait_up(host)
+    wait_for_another(host, before)
     host.run(f"insmod {TREE}/klp_add.ko", check=True)
 
 
@@ -199,18 +210,20 @@ def test_a_directory_that_the_policy_names_no_more_is_let_alone(host: Host) -> N
 
 
 @pytest.fixture
-def disk(host: Host) -> Host:
+def disk(host: Host, tmp_path: Path) -> Host:
     """A host with a disk in its module tree that can be made to hang: livepatches on it, and nothing of them cached."""
-    put_livepatches(host, "klp_add", "klp_other")
+    put_livepatches(host, "klp_add", "klp_cmdline_v1")
+    run(["mke2fs", "-q", "-t", "ext4", "-E", "root_owner=0:0,lazy_itable_init=1", tmp_path / "image", "8M"])
+    host.put(tmp_path / "image", "/root/image")
     host.run(
         f"""set -e
-        modprobe loop && modprobe dm-mod
-        truncate --size 32M /root/image && mkfs.ext4 -q /root/image
-        loop=$(losetup --find --show /root/image)
-        echo "0 65536 linear $loop 0" | dmsetup create --noudevsync slow
+        modprobe loop
+        modprobe dm-mod
+        loop=$(losetup --find --show image)
+        echo "0 16384 linear $loop 0" | dmsetup create --noudevsync slow
         dmsetup mknodes
         mkdir -p {TREE} && mount /dev/mapper/slow {TREE}
-        cp /root/klp_*.ko {TREE} && sync && echo 1 > /proc/sys/vm/drop_caches
+        cp klp_add.ko {TREE} && sync && echo 1 > /proc/sys/vm/drop_caches
         """,
         check=True,
     )
@@ -237,7 +250,6 @@ def test_a_policy_can_be_reloaded_while_an_open_is_held(disk: Host) -> None:
 
 def test_an_opener_goes_on_after_the_hold_timeout_though_judging_hangs(disk: Host) -> None:
     set_policy(disk, PATIENT.replace("1min", "2s"))
-    put_livepatches(disk, "klp_cmdline_v1")
     disk.run("mkdir /lib/modules/$(uname -r)/other && cp klp_cmdline_v1.ko /lib/modules/$(uname -r)/other", check=True)
     hang(disk)
     began = time.monotonic()

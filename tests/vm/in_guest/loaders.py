@@ -49,7 +49,17 @@ def at_once(path: str, times: str) -> dict[str, int]:
     return Counter(os.read(answers, 1 << 16).decode().split())
 
 
-STEPS: dict[str, Callable[..., object]] = {"swap": swap, "at-once": at_once}
+def come_and_go(path: str, times: str) -> dict[str, int]:
+    """Load and remove a module so many times: how often loading it ended in which way."""
+    ended: Counter[str] = Counter()
+    for _load in range(int(times)):
+        with Path(path).open("rb") as file:
+            ended[finit_module(file.fileno())] += 1
+        modules.remove_module(Path(path).stem)
+    return ended
+
+
+STEPS: dict[str, Callable[..., object]] = {"swap": swap, "at-once": at_once, "come-and-go": come_and_go}
 
 if __name__ == "__main__":
     print(json.dumps(STEPS[sys.argv[1]](*sys.argv[2:])))
