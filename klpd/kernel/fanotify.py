@@ -74,7 +74,8 @@ class Fanotify:
         # never more than one event a waiting process.
         flags = FAN_CLASS_CONTENT | FAN_CLOEXEC | FAN_NONBLOCK | FAN_UNLIMITED_QUEUE | FAN_UNLIMITED_MARKS
         large = _O_LARGEFILE.get(platform.machine(), _O_LARGEFILE_OTHERS)
-        # O_NONBLOCK: the kernel opens the file anew for each event, and would wait for the other end of a FIFO.
+        # O_NONBLOCK, since the kernel opens the file anew for each event: where it raises one for a FIFO (not every
+        # kernel does), it would wait for the other end, and for whoever holds a lease on a file.
         self._fd = int(self._libc.fanotify_init(flags, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | large))
         if self._fd < 0:
             raise KernelError("fanotify_init", ctypes.get_errno())

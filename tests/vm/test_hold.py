@@ -260,12 +260,3 @@ def test_an_opener_goes_on_after_the_hold_timeout_though_judging_hangs(disk: Hos
     soon(disk, "insmod /lib/modules/$(uname -r)/other/klp_cmdline_v1.ko")
     go_on(disk)
     disk.run(f"insmod {TREE}/klp_add.ko", check=True)
-
-
-def test_a_fifo_in_a_watched_directory_holds_up_nobody(host: Host) -> None:
-    put_into_tree(host, "klp_add")
-    reader = host.spawn(f"mkfifo {TREE}/fifo && cat {TREE}/fifo")
-    host.run(f"until pgrep -x cat; do sleep 0.1; done; timeout 20 cat {TREE}/klp_add.ko > /tmp/copy", check=True)
-    host.run(f"echo through > {TREE}/fifo", check=True)
-    assert reader.wait(TIMEOUT) == 0
-    assert reader.stdout == b"through\n"

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""From a file's bytes to what the guard is told that it may let in."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import lzma
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from klpd import module
+from klpd.daemon.enforcement import Enforcement
+from klpd.daemon.store import Store
+from klpd.errors import ModuleFormatError
+from klpd.judge.rules import Permission, Ruling, builtin_policy
+from klpd.model import Decision
+from tests.livepatches.build import build
+from tests.unit.daemon.fake_kernel import FakeKernel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from klpd.judge.rules import Policy
+
+DENY_ALL = builtin_policy("a test")
+ALLOW_ALL = replace(DENY_ALL, default=Ruling(Permission.ALLOW, DENY_ALL.default.rule))
+
+
+@dataclass
+class Approved:
+    """The guard's map."""
+
+    digests: list[bytes] = field(default_factory=list)
+
+    def approve(self, digest: bytes, *, seconds: float, generation: int | None = None) -> None:
+        assert seconds > 0
+        assert generation == 0
+        self.digests.append(digest)
+
+
+@pytest.fixture(scope="module")
+def files() -> dict[str, bytes]:
+    return {name: path.read_bytes() for name, path in build().items()}
+
+
+@pytest.fixture
+def approved() -> Approved:
+    return Approved()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path)
+
+
+@pytest.fixture
+def enforcement(files: dict[str, bytes], store: Store, approved: Approved) -> Enforcement:
+    return enforcing(ALLOW_ALL, files, store, approved)
+
+
+def enforcing(policy: Policy, files: dict[str, bytes], store: Store, approved: Approved) -> Enforcement:
+    kernel = FakeKernel({})
+    livepatch = module.read_livepatch(files["klp_add"], file="klp_add.ko")
+    kernel.now = replace(kernel.now, kernel_release=livepatch.kernel_release)
+    return Enforcement(kernel, lambda: policy, store, approved)
+
+
+def test_a_livepatch_that_is_allowed_is_approved_and_kept(
+    enforcement: Enforcement, store: Store, approved: Approved, files: dict[str, bytes]
+) -> None:
+    data = files["klp_add"]
+    assert enforcement.examine(data, "klp_add.ko", 1)
+    assert approved.digests == [hashlib.sha256(data).digest()]
+    assert store.read(hashlib.sha256(data).hexdigest()) == data
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, lzma.compress], ids=["gzip", "xz"])
+def test_a_compressed_livepatch_is_approved_by_what_it_unpacks_to(
+    enforcement: Enforcement,
+    store: Store,
+    approved: Approved,
+    files: dict[str, bytes],
+    pack: Callable[[bytes], bytes],
+) -> None:
+    data = files["klp_add"]
+    assert enforcement.examine(pack(data), "klp_add.ko.packed", 1)
+    assert approved.digests == [hashlib.sha256(data).digest()]
+    assert store.read(hashlib.sha256(data).hexdigest()) == data
+
+
+def test_a_livepatch_that_is_denied_is_not_approved_and_the_verdict_remembered(
+    store: Store, approved: Approved, files: dict[str, bytes]
+) -> None:
+    data = files["klp_add"]
+    enforcement = enforcing(DENY_ALL, files, store, approved)
+    assert enforcement.examine(data, "klp_add.ko", 1)
+    assert approved.digests == []
+    judged = enforcement.judged(hashlib.sha256(data).hexdigest())
+    assert judged is not None
+    assert judged.verdict is not None
+    assert judged.verdict.decision is Decision.DENY
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, lzma.compress], ids=["plain", "gzip", "xz"])
+def test_an_ordinary_module_is_let_alone(
+    enforcement: Enforcement, approved: Approved, files: dict[str, bytes], pack: Callable[[bytes], bytes]
+) -> None:
+    assert not enforcement.examine(pack(files["klp_ordinary"]), "klp_ordinary.ko", 1)
+    assert approved.digests == []
+
+
+def test_what_the_guard_takes_for_a_livepatch_and_cannot_be_read_is_remembered_with_the_reason(
+    enforcement: Enforcement, approved: Approved, files: dict[str, bytes]
+) -> None:
+    data = files["klp_add"][:1000]
+    assert enforcement.examine(data, "klp_add.ko", 1)
+    assert approved.digests == []
+    judged = enforcement.judged(hashlib.sha256(data).hexdigest())
+    assert judged is not None
+    assert judged.verdict is None
+    assert (judged.unreadable or "").startswith("klp_add.ko: ")
+
+
+def test_what_cannot_be_unpacked_cannot_be_told(enforcement: Enforcement, files: dict[str, bytes]) -> None:
+    with pytest.raises(ModuleFormatError, match=r"klp_add\.ko\.xz: .*truncated"):
+        enforcement.examine(lzma.compress(files["klp_add"])[:1000], "klp_add.ko.xz", 1)
