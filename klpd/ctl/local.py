@@ -82,9 +82,15 @@ class ThisMachine:
         try:
             memory = KernelMemory()
         except GuardError:
-            return read_stack(None, _unknown)
+            return read_stack(None, self._known)
         with closing(memory):
-            return read_stack(memory, _unknown)
+            return read_stack(memory, self._known)
+
+    def _known(self, name: str, build_id: str) -> Livepatch | None:
+        from klpd.module.search import find_livepatch, module_tree
+
+        found = find_livepatch(name, build_id, (module_tree(),))
+        return None if found is None else found[0]
 
     def policy(self) -> Policy:
         """The policy of the files as they are now.  Raises PolicyError."""
@@ -124,7 +130,3 @@ class ThisMachine:
                 return stream.read()
         except OSError as error:
             raise UsageError(f"cannot read {file}: {error.strerror}") from error
-
-
-def _unknown(_name: str, _build_id: str) -> None:
-    """No file is known to klpctl as the one that an installed livepatch came from; klpd remembers them."""

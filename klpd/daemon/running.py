@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from klpd.kernel import modules, sysfs
@@ -75,8 +73,3 @@ class RunningKernel:
             (Straggler(pid=each.tgid, tid=each.pid, command=each.command), each.patch_state)
             for each in self._memory.read_stragglers()
         )
-
-
-def module_trees() -> tuple[Path, ...]:
-    """Where the running kernel's modules are: what is watched beside the policy's own directories."""
-    return (Path("/lib/modules") / os.uname().release,)

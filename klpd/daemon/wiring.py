@@ -14,12 +14,13 @@ from klpd.daemon.defences import guard_defence, hold_defence, reconcile_defence
 from klpd.daemon.enforcement import Enforcement
 from klpd.daemon.hold import Hold
 from klpd.daemon.jobs import Jobs
+from klpd.daemon.known import KnownLivepatches
 from klpd.daemon.loop import Loop
 from klpd.daemon.manager import Manager
 from klpd.daemon.notify import notify, notify_reloading, watchdog_period
 from klpd.daemon.policies import Policies
 from klpd.daemon.record import Record, is_approval
-from klpd.daemon.running import RunningKernel, module_trees
+from klpd.daemon.running import RunningKernel
 from klpd.daemon.store import Store
 from klpd.daemon.watch import Watch
 from klpd.errors import GuardError, KernelError, PolicyError
@@ -27,6 +28,7 @@ from klpd.kernel import gate
 from klpd.kernel.guard import Guard, GuardEvent
 from klpd.kernel.memory import KernelMemory
 from klpd.kernel.uevents import ModuleEvents
+from klpd.module.search import module_tree
 from klpd.policy import read_policy
 from klpd.report import BUS_NAME
 
@@ -53,7 +55,7 @@ class Daemon:
         self._store = Store()
         self._guard, self._no_guard = _guard(self._policies.current.mode)
         self._memory, self._no_memory = _memory()
-        self._kernel = RunningKernel(self._memory, self._guard, self._store.known)
+        self._kernel = RunningKernel(self._memory, self._guard, KnownLivepatches(self._store, self._watched))
         self._enforcement = Enforcement(self._kernel, self._policy, self._store, self._guard)
         self._watch = Watch(
             self._kernel,
@@ -180,7 +182,7 @@ class Daemon:
         return hold, ""
 
     def _watched(self) -> tuple[Path, ...]:
-        return (*module_trees(), *(Path(each) for each in self._policies.current.directories))
+        return (module_tree(), *(Path(each) for each in self._policies.current.directories))
 
     def _defences(self) -> tuple[Defence, ...]:
         return (

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The file of a livepatch that is loaded, looked for by name and told from others by build id."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from klpd.errors import ModuleFormatError
+from klpd.files import read_descriptor
+from klpd.module.compression import unpack
+from klpd.module.reader import read_livepatch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from klpd.model import Livepatch
+
+_SUFFIXES: Final = (".ko", ".ko.xz", ".ko.zst", ".ko.gz")
+
+
+def module_tree() -> Path:
+    """Where the running kernel's modules are."""
+    return Path("/lib/modules") / os.uname().release
+
+
+def find_livepatch(name: str, build_id: str, roots: Iterable[Path]) -> tuple[Livepatch, bytes] | None:
+    """The livepatch `name` with that build id, and its bytes, from a file below `roots`.
+
+    Files that cannot be read are passed over: they are not the one.
+    """
+    for path in _candidates(name, roots):
+        try:
+            data = _read(path)
+            livepatch = read_livepatch(data, file=str(path))
+        except (OSError, ModuleFormatError):
+            continue
+        if (livepatch.name, livepatch.build_id) == (name, build_id):
+            return livepatch, data
+    return None
+
+
+def _candidates(name: str, roots: Iterable[Path]) -> Iterator[Path]:
+    # A module's file may have dashes where its name in the kernel has underscores.
+    wanted = {f"{name}{suffix}" for suffix in _SUFFIXES}
+    for root in roots:
+        for folder, _folders, files in os.walk(root):
+            yield from (Path(folder) / each for each in files if each.replace("-", "_") in wanted)
+
+
+def _read(path: Path) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        return unpack(read_descriptor(fd, str(path)), file=str(path))
+    finally:
+        os.close(fd)
