@@ -64,6 +64,8 @@ HOOKS: Final = (
     Hook("entry_created", "bpf_lsm_kernfs_init_security", "livepatches that came by a way not foreseen are installed"),
     Hook("transition_started", "klp_start_transition", "approvals outlive the start of another transition"),
     Hook("transition_ended", "klp_complete_transition", "approvals outlive the end of another transition"),
+    Hook("disabled_left", "klp_free_patch_async", "approvals may outlive the moment in which a livepatch leaves"),
+    Hook("replaced_left", "klp_free_replaced_patches_async", "approvals may outlive the moment of a replacement"),
 )
 LOAD_HOOKS: Final = HOOKS[:2]
 LOCKS: Final = HOOKS[:3]

@@ -116,7 +116,7 @@ class GuardEvent:
 class TransitionEvent:
     """A transition has started or been turned round, or it has `ended`.
 
-    `generation` is the stack's from then on; `livepatch` is empty at the end of one that the guard saw no start of.
+    `generation` is the stack's just then; `livepatch` is empty at the end of one that the guard saw no start of.
     """
 
     time_ns: int
@@ -166,8 +166,8 @@ class GuardApproval:
 class GuardCounters:
     """What the guard has counted since it was loaded.
 
-    `generation` grows by one at each start and end of a transition.  `plain` modules were let pass as no livepatches,
-    without an event; `lost` events found no room in the ring.
+    `generation` grows at each start and end of a transition, by one or more.  `plain` modules were let pass as no
+    livepatches, without an event; `lost` events found no room in the ring.
     """
 
     generation: int = 0

@@ -4,7 +4,7 @@
  *
  * load_file and load_buffer see the kernel's own copy of a module before load_module() does.  What is certainly no
  * livepatch passes; anything else needs an approval of its SHA-256, good once, for a time, and for one generation of the
- * stack of livepatches.  transition_started and transition_ended count the generations.
+ * stack of livepatches.  The programs at the end of this file count the generations.
  *
  * entry_created is the second lock: klp_enable_patch() makes a livepatch's entry in sysfs, with klp_mutex held, before
  * it touches anything; here that needs to be the doing of a task whose bytes passed the first lock, for a stack that is
@@ -279,14 +279,20 @@ long BPF_PROG(entry_created, struct kernfs_node *folder, struct kernfs_node *ent
 	return checked(answer);
 }
 
-static __always_inline int tell_transition(__u8 kind, struct livepatch *livepatch)
+static __always_inline void next_generation(void)
 {
 	struct guard_counters *c = count();
+
+	if (c)
+		__sync_fetch_and_add(&c->generation, 1);
+}
+
+static __always_inline int tell_transition(__u8 kind, struct livepatch *livepatch)
+{
 	struct guard_event *e;
 
 	/* First of all, so that nobody who has seen the event sees the generation before it. */
-	if (c)
-		__sync_fetch_and_add(&c->generation, 1);
+	next_generation();
 	e = new_event(kind);
 	if (e) {
 		__builtin_memcpy(e->module, livepatch->name, sizeof(e->module));
@@ -336,6 +342,24 @@ int BPF_PROG(transition_ended)
 	if (!livepatch || transition_patch())
 		return 0;
 	return tell_transition(EVENT_TRANSITION_END, livepatch);
+}
+
+/*
+ * klp_complete_transition() comes before its caller takes livepatches off the list, by one of these: who looks between
+ * the two sees the new generation and the old list.
+ */
+SEC("fexit/klp_free_patch_async")
+int BPF_PROG(disabled_left)
+{
+	next_generation();
+	return 0;
+}
+
+SEC("fexit/klp_free_replaced_patches_async")
+int BPF_PROG(replaced_left)
+{
+	next_generation();
+	return 0;
 }
 
 char LICENSE[] SEC("license") = "GPL";

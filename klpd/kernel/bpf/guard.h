@@ -58,7 +58,7 @@ struct guard_approval {
 };
 
 struct guard_counters {
-	__u64 generation; /* of the stack: one more at each start and end of a transition */
+	__u64 generation; /* of the stack: grows at each start and end of a transition, by one or more */
 	__u64 plain; /* modules that were let pass as no livepatches */
 	__u64 allowed;
 	__u64 refused;
