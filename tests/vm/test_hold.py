@@ -258,5 +258,6 @@ def test_an_opener_goes_on_after_the_hold_timeout_though_judging_hangs(disk: Hos
     (entry,) = journal(disk, MessageId.HOLD_TIMED_OUT)
     assert entry["KLPD_FILE"].endswith("/klp_add.ko")
     soon(disk, "insmod /lib/modules/$(uname -r)/other/klp_cmdline_v1.ko")
+    wait_settled(disk)
     go_on(disk)
     disk.run(f"insmod {TREE}/klp_add.ko", check=True)
