@@ -11,11 +11,13 @@ import pytest
 from tests.vm import boot as booting
 from tests.vm.boot import Options
 from tests.vm.errors import HarnessError
+from tests.vm.kernel import STOCK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
     from tests.vm.host import Host
+    from tests.vm.kernel import Kernel
 
 _HOSTS: Final = pytest.StashKey[list["Host"]]()
 _REPORTED: Final = {
@@ -39,15 +41,21 @@ def boot(request: pytest.FixtureRequest) -> Iterator[Callable[[Options], Host]]:
 
 
 @pytest.fixture
-def host(boot: Callable[[Options], Host]) -> Host:
-    """A host with klpd running."""
-    return boot(Options())
+def kernel() -> Kernel:
+    """The kernel of ``host`` and ``bare_host``; tests.vm.marks.on_every_kernel has a test run on each."""
+    return STOCK
 
 
 @pytest.fixture
-def bare_host(boot: Callable[[Options], Host]) -> Host:
+def host(boot: Callable[[Options], Host], kernel: Kernel) -> Host:
+    """A host with klpd running."""
+    return boot(Options(kernel=kernel))
+
+
+@pytest.fixture
+def bare_host(boot: Callable[[Options], Host], kernel: Kernel) -> Host:
     """A host with klpd installed, and stopped."""
-    return boot(Options(klpd=False))
+    return boot(Options(kernel=kernel, klpd=False))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

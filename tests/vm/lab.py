@@ -25,6 +25,7 @@ class Lab:
 
     def __init__(self, host: Host) -> None:
         self.host = host
+        self.release = host.run("uname --kernel-release", check=True).stdout.strip()
         host.put(_SCRIPT, _THERE)
         host.put(evasions.__file__, "/usr/lib/python3/dist-packages/tests/livepatches/evasions.py")
 
@@ -35,7 +36,11 @@ class Lab:
 
     def livepatch(self, name: str) -> str:
         """Copy a test livepatch into the host; its path there."""
-        return self.file(name, livepatch_bytes(name))
+        return self.file(name, self.livepatch_bytes(name))
+
+    def livepatch_bytes(self, name: str) -> bytes:
+        """A test livepatch's file for this host's kernel."""
+        return build(release=self.release)[name].read_bytes()
 
     def file(self, name: str, data: bytes) -> str:
         """Make a file in the host; its path there."""
@@ -60,5 +65,5 @@ class Lab:
 
 
 def livepatch_bytes(name: str) -> bytes:
-    """A test livepatch's file."""
+    """A test livepatch's file for the usual kernel, without a host."""
     return build(release=kernel.release(Cache(default_folder()), kernel.STOCK))[name].read_bytes()

@@ -7,8 +7,6 @@ import json
 from typing import TYPE_CHECKING
 
 from tests.livepatches.build import build
-from tests.vm import kernel
-from tests.vm.cache import Cache, default_folder
 
 if TYPE_CHECKING:
     from tests.vm.host import Host
@@ -21,7 +19,7 @@ default = "allow"
 
 def put_livepatches(host: Host, *names: str) -> None:
     """Copy test livepatches into /root, which klpd does not watch."""
-    built = build(release=kernel.release(Cache(default_folder()), kernel.STOCK))
+    built = build(release=host.run("uname --kernel-release", check=True).stdout.strip())
     for name in names:
         host.put(built[name], f"/root/{name}.ko")
 

@@ -10,6 +10,7 @@ import pytest
 from klpd.plain import to_plain
 from tests.livepatches.table import ROWS, TARGET
 from tests.vm.lab import Lab
+from tests.vm.marks import on_every_kernel
 
 if TYPE_CHECKING:
     from tests.vm.host import Host
@@ -44,6 +45,7 @@ def test_a_livepatch_is_read_with_its_states(lab: Lab, name: str) -> None:
     assert lab("patches") == [expected(name)]
 
 
+@on_every_kernel
 def test_livepatches_are_in_the_order_in_which_they_came(lab: Lab) -> None:
     names = ["klp_sticky", "klp_cmdline_sticky", "klp_add"]
     for name in names:
@@ -60,6 +62,7 @@ def test_a_disabled_livepatch_is_gone(lab: Lab) -> None:
     assert lab("patches") == []
 
 
+@on_every_kernel
 def test_a_running_transition_is_seen_with_its_tasks(lab: Lab) -> None:
     insert(lab, TARGET)
     lab.host.run(f"echo 1 > {HOLD}", check=True)
