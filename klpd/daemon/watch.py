@@ -32,7 +32,8 @@ _AGAIN: Final = 1.0
 class Watch:
     """Looks at the stack when told that it may have changed.
 
-    `later(seconds, function)` calls from the main loop; `drifted` is told of each livepatch that is found to be drift.
+    `is_livepatch` tells whether a loaded module of that name is one; `later(seconds, function)` calls from the main
+    loop; `drifted` is told of each livepatch that is found to be drift.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Watch:
         record: Record,
         policy: Callable[[], Policy],
         *,
+        is_livepatch: Callable[[str], bool],
         later: Callable[[float, Callable[[], None]], None],
         drifted: Callable[[Drift], None],
     ) -> None:
@@ -49,6 +51,7 @@ class Watch:
         self._store = store
         self._record = record
         self._policy = policy
+        self._is_livepatch = is_livepatch
         self._later = later
         self._drifted = drifted
         self._suspects: tuple[Drift, ...] = ()
@@ -65,6 +68,16 @@ class Watch:
                 return
             self._asked = True
         self._worker.submit(self._look_asked)
+
+    def modules_changed(self, names: frozenset[str] | None) -> None:
+        """Look if modules of these names are livepatches, or were; None: nobody knows which came or went.
+
+        Ordinary modules come and go by the hundred, and are to feel nothing of klpd.
+        """
+        last = self._last
+        known = {each.name for each in last.livepatches} | {each.name for each in last.leftovers}
+        if names is None or names & known or any(self._is_livepatch(each) for each in names):
+            self.look_soon()
 
     def look(self) -> Stack:
         """Look now, and tell what came and went.  Raises KernelError."""

@@ -24,7 +24,7 @@ from klpd.daemon.running import RunningKernel
 from klpd.daemon.store import Store
 from klpd.daemon.watch import Watch
 from klpd.errors import GuardError, KernelError, PolicyError
-from klpd.kernel import gate
+from klpd.kernel import gate, sysfs
 from klpd.kernel.guard import Guard, GuardEvent
 from klpd.kernel.memory import KernelMemory
 from klpd.kernel.uevents import ModuleEvents
@@ -62,6 +62,7 @@ class Daemon:
             self._store,
             self._record,
             self._policy,
+            is_livepatch=sysfs.is_livepatch,
             later=self._later,
             drifted=lambda drift: self._loop.call_soon(lambda: self._manager.drift_found(drift)),
         )
@@ -92,7 +93,7 @@ class Daemon:
 
     def run(self) -> None:
         """Serve until told to stop.  The guard stays closed afterwards: no daemon, no new livepatch."""
-        self._uevents = ModuleEvents(self._watch.look_soon)
+        self._uevents = ModuleEvents(self._watch.modules_changed)
         self._end_uevents = self._loop.watch(self._uevents.fileno(), self._read_uevents)
         if self._guard is not None:
             self._loop.watch(self._guard.fileno(), self._read_guard)

@@ -103,6 +103,14 @@ def read_build_id(module: str, root: Path = ROOT) -> str | None:
         return None
 
 
+def is_livepatch(module: str, root: Path = ROOT) -> bool:
+    """Whether a loaded module is a livepatch; false for one that is not loaded (any more)."""
+    try:
+        return "K" in (root / "sys/module" / module / "taint").read_text(encoding="ascii")
+    except OSError:
+        return False
+
+
 def read_modules(root: Path = ROOT) -> tuple[LoadedModule, ...]:
     """Every module that is loaded.  Raises KernelError where /proc/modules cannot be read."""
     path = root / "proc/modules"

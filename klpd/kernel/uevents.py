@@ -19,9 +19,12 @@ _BUFFER: Final = 1 << 20  # a burst of some thousand modules
 
 
 class ModuleEvents:
-    """The kernel's uevents of the subsystem "module".  `changed` is called after one or more, or after a loss."""
+    """The kernel's uevents of the subsystem "module".
 
-    def __init__(self, changed: Callable[[], None]) -> None:
+    `changed` is called with the names of the modules that came or went, or with None where events were lost.
+    """
+
+    def __init__(self, changed: Callable[[frozenset[str] | None], None]) -> None:
         self._changed = changed
         self._context = pyudev.Context()
         self._monitor = self._fresh()
@@ -33,16 +36,17 @@ class ModuleEvents:
 
     def read(self) -> bool:
         """Take what waits.  True if the monitor had to be made anew, and with it the descriptor."""
-        renewed = False
+        names: set[str] = set()
         try:
-            while self._monitor.poll(0) is not None:
-                pass
+            while (device := self._monitor.poll(0)) is not None:
+                names.add(device.sys_name)
         except OSError:
             self.losses += 1
             self._monitor = self._fresh()
-            renewed = True
-        self._changed()
-        return renewed
+            self._changed(None)
+            return True
+        self._changed(frozenset(names))
+        return False
 
     def _fresh(self) -> pyudev.Monitor:
         monitor = pyudev.Monitor.from_netlink(self._context, "kernel")

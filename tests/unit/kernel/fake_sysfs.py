@@ -39,6 +39,7 @@ def add_module(
     notes.mkdir(parents=True)
     note = (4).to_bytes(4, "little") + len(build_id).to_bytes(4, "little") + (3).to_bytes(4, "little") + b"GNU\0"
     (notes / ".note.gnu.build-id").write_bytes(note + build_id)
+    (notes.parent / "taint").write_text(f"{taint}\n")
     modules = root / "proc/modules"
     modules.parent.mkdir(exist_ok=True)
     with modules.open("a") as file:

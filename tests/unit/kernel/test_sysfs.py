@@ -78,6 +78,13 @@ def test_livepatch_modules_are_known_by_their_taint(tmp_path: Path) -> None:
     assert [each.is_livepatch for each in sysfs.read_modules(tmp_path)] == [True, False, False]
 
 
+@pytest.mark.parametrize(("taint", "is_one"), [("OEK", True), ("OE", False), ("", False)])
+def test_a_loaded_livepatch_is_told_by_its_taint(tmp_path: Path, taint: str, *, is_one: bool) -> None:
+    add_module(tmp_path, "some_module", taint=taint)
+    assert sysfs.is_livepatch("some_module", tmp_path) is is_one
+    assert not sysfs.is_livepatch("gone", tmp_path)
+
+
 def test_a_write_goes_to_enabled(tmp_path: Path) -> None:
     add_livepatch(tmp_path, "klp_one")
     sysfs.write_enabled("klp_one", enabled=False, root=tmp_path)
