@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # What klpd uses of pyudev; no more.
 class Context: ...
+
 class Device:
     @property
     def sys_name(self) -> str: ...
