@@ -219,7 +219,7 @@ class Guard:
         return GuardStatus(state, "; ".join(reasons), tuple(attached), missing, misses, self.counters())
 
     def remove(self) -> None:
-        """Open the gate: the guard is gone when this returns.  Raises KernelError."""
+        """Open the gate: the kernel lets go of the guard a moment later (bpf_link_put).  Raises KernelError."""
         with _locked(self._directory):
             for each in self._directory.iterdir():
                 shutil.rmtree(each)

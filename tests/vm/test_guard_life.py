@@ -87,7 +87,7 @@ def test_only_root_sees_its_pins(lab: Lab) -> None:
 def test_removing_it_opens_the_gate(lab: Lab) -> None:
     lab("close")
     assert lab("remove")["state"] == "open"
-    assert lab.load("file", lab.livepatch(NAME)) == "ok"
+    assert loads_soon(lab, lab.livepatch(NAME))
 
 
 def test_removing_its_pins_by_hand_opens_the_gate_and_is_told(lab: Lab) -> None:
@@ -95,7 +95,7 @@ def test_removing_its_pins_by_hand_opens_the_gate_and_is_told(lab: Lab) -> None:
     status = lab("lose_pins")
     assert status["state"] == "open"
     assert "removed" in status["reason"]
-    assert lab.load("file", lab.livepatch(NAME)) == "ok"
+    assert loads_soon(lab, lab.livepatch(NAME))
 
 
 def test_its_self_test_finds_a_way_that_is_open(lab: Lab) -> None:
@@ -125,7 +125,12 @@ def test_under_full_preemption_no_loader_slips_past_another(boot: Callable[[Opti
     assert lab("status")["recursion_misses"] == 0
     assert NAME not in lab.host.run("cat /proc/modules").stdout
     assert lab("remove")["state"] == "open"
-    assert lab.load("file", path) == "ok"
+    assert loads_soon(lab, path)
+
+
+def loads_soon(lab: Lab, path: str) -> bool:
+    """Whether the gate is open a moment after the guard's pins went: the kernel lets go of a link when it has time."""
+    return any(lab.load("file", path) == "ok" for _trial in range(20))
 
 
 @on_every_kernel
