@@ -30,6 +30,10 @@ class KlpdError(Exception):
     exit_status: ClassVar[ExitStatus] = ExitStatus.FAILED
 
 
+INTERNAL_ERROR = "klpd met an error of its own; journalctl -u klpd has the details"
+"""What others are told of an exception that is none of these."""
+
+
 class ModuleFormatError(KlpdError):
     """A file is not a module that can be read: no ELF, truncated, contradicting itself, over a bound."""
 

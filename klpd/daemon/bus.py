@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-INTERNAL_ERROR: Final = "klpd met an error of its own; journalctl -u klpd has the details"
 _PROPERTIES: Final = "org.freedesktop.DBus.Properties"
 
 # PyGObject before 3.50.0-4 (Debian) keeps a reference of every invocation for ever: 2 kB a call.  The override of

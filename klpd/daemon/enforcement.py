@@ -66,11 +66,10 @@ class Enforcement:
         data = module.unpack(data, file=file)
         if not module.is_livepatch(data):
             return False
-        digest = hashlib.sha256(data)
         try:
             livepatch = module.read_livepatch(data, file=file)
         except ModuleFormatError as error:
-            self._remember(digest.hexdigest(), Judged(file, None, str(error)))
+            self._remember(hashlib.sha256(data).hexdigest(), Judged(file, None, str(error)))
             return True
         policy = self._policy()
         stack = self._kernel.stack()
@@ -78,8 +77,8 @@ class Enforcement:
         self._remember(livepatch.digest, Judged(file, verdict))
         if not obstructs(verdict, policy):
             if self._approvals is not None:
-                generation = stack.generation
-                self._approvals.approve(digest.digest(), seconds=_APPROVAL_SECONDS, generation=generation)
+                digest = bytes.fromhex(livepatch.digest)
+                self._approvals.approve(digest, seconds=_APPROVAL_SECONDS, generation=stack.generation)
             self._store.add(livepatch, data)
         log.debug("%s, opened by process %d: %s", file, pid, verdict.decision)
         return True

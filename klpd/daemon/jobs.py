@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from klpd.daemon.sequence import CanceledError, Sequence, veto
-from klpd.errors import KlpdError, LimitError
+from klpd.errors import INTERNAL_ERROR, KlpdError, LimitError
 from klpd.judge.verdict import obstructs
 from klpd.report import JobReport, JobState, StepReport, StepState
 
@@ -67,7 +67,7 @@ class Job:
             message = message or self.report.message
             self._set(replace(self.report, state=JobState.DONE, progress=1.0, stragglers=(), message=message))
             return
-        name, text = KlpdError.dbus_name, "klpd met an error of its own; journalctl -u klpd has the details"
+        name, text = KlpdError.dbus_name, INTERNAL_ERROR
         if isinstance(error, KlpdError):
             name, text = error.dbus_name, str(error)
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,7 +52,8 @@ class Daemon:
         self._record = Record(journal)
         self._loop = Loop()
         self._policies = Policies(read_policy)
-        self._load_policy()
+        with suppress(PolicyError):  # it is recorded, and the built-in policy is in force
+            self._take_policy()
         self._store = Store()
         self._guard, self._no_guard = _guard(self._policies.current.mode)
         self._memory, self._no_memory = _memory()
@@ -134,22 +136,17 @@ class Daemon:
             raise GuardError(f"there is no guard to open or close: {self._no_guard}")
         return self._guard
 
-    def _load_policy(self) -> None:
-        try:
-            self._policies.load()
-        except PolicyError:
-            self._record.policy_rejected(self._policies.report)
-        else:
-            self._record.policy_loaded(self._policies.report)
-
-    def _reload(self) -> None:
+    def _take_policy(self) -> None:
         try:
             self._policies.load()
         except PolicyError:
             self._record.policy_rejected(self._policies.report)
             raise
-        else:
-            self._record.policy_loaded(self._policies.report)
+        self._record.policy_loaded(self._policies.report)
+
+    def _reload(self) -> None:
+        try:
+            self._take_policy()
         finally:
             self._manager.policy_changed()
             notify(f"STATUS={self._headline()}")

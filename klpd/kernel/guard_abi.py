@@ -13,8 +13,6 @@ from klpd.kernel.names import readable
 GUARD_ABI: Final = 1
 """GUARD_ABI in bpf/guard.h, to be raised with every change of it."""
 
-DIGEST_SIZE: Final = 32
-
 _CONFIG: Final = struct.Struct("=II32s")
 _APPROVAL: Final = struct.Struct("=QQ")
 _COUNTERS: Final = struct.Struct("=QQQQQ")

@@ -28,7 +28,6 @@ class ModuleEvents:
         self._changed = changed
         self._context = pyudev.Context()
         self._monitor = self._fresh()
-        self.losses = 0
 
     def fileno(self) -> int:
         """The descriptor to watch; call `fileno` again after `read` returned true."""
@@ -41,7 +40,6 @@ class ModuleEvents:
             while (device := self._monitor.poll(0)) is not None:
                 names.add(device.sys_name)
         except OSError:
-            self.losses += 1
             self._monitor = self._fresh()
             self._changed(None)
             return True
