@@ -167,13 +167,23 @@ class Reverse:
 
 
 @dataclass(frozen=True, slots=True)
+class Force:
+    """Writing 1 to `force` of the livepatch in transition (klp_force_transition): its stragglers count as done.
+
+    What is taken out by such a transition keeps its module for good, since a task may still run its code.
+    """
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Remove:
     """delete_module of a livepatch module that is no longer in the stack."""
 
     name: str
 
 
-Action = Load | Disable | Reverse | Remove
+Action = Load | Disable | Reverse | Force | Remove
 
 
 def target(action: Action) -> str:
@@ -239,6 +249,8 @@ class Stack:
                 return self.settled._without(name)
             case Reverse():
                 return self.origin
+            case Force(name):
+                return self._forced(name).settled
             case Remove(name):
                 return replace(self, leftovers=tuple(each for each in self.leftovers if each.name != name))
 
@@ -268,6 +280,20 @@ class Stack:
                 if any(state.id == state_id for state in each.states or ())
             ),
             None,
+        )
+
+    def _forced(self, name: str) -> Stack:
+        """With those marked whose modules forcing the transition of `name` makes the kernel keep: the one that is
+        being disabled, or all others than one that replaces, the newer ones that stay included."""
+        moving = self.transition
+        if moving is None or moving.name != name or (moving.enabled and moving.replace is False):
+            return self
+        return replace(
+            self,
+            livepatches=tuple(
+                replace(each, forced=True) if (each is moving) is not moving.enabled else each
+                for each in self.livepatches
+            ),
         )
 
     def _replaced(self, livepatches: tuple[Installed, ...]) -> Stack:

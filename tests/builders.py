@@ -100,6 +100,7 @@ def policy(
     default: Ruling | None = None,
     unknown_states: Ruling | None = None,
     livepatches: tuple[LivepatchRule, ...] = (),
+    force: Ruling | None = None,
     mode: Mode = Mode.ENFORCE,
 ) -> Policy:
     """A policy that allows what it is not told to deny."""
@@ -107,6 +108,7 @@ def policy(
         mode=mode,
         default=default or allowing(),
         unknown_states=unknown_states or allowing(),
+        force=force or allowing(),
         states={each.id: each for each in states},
         livepatches=livepatches,
     )

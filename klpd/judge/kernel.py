@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 COMPATIBLE: Final = Rule(RuleKind.KERNEL, "klp_is_patch_compatible in kernel/livepatch/state.c")
 ONE_TRANSITION: Final = Rule(RuleKind.KERNEL, "__klp_enable_patch in kernel/livepatch/core.c")
 ONE_TRANSITION_DISABLE: Final = Rule(RuleKind.KERNEL, "__klp_disable_patch in kernel/livepatch/core.c")
+FORCE_STORE: Final = Rule(RuleKind.KERNEL, "force_store in kernel/livepatch/core.c")
 ENABLED_STORE: Final = Rule(RuleKind.KERNEL, "enabled_store in kernel/livepatch/core.c")
 UNIQUE_NAME: Final = Rule(RuleKind.KERNEL, "add_unformed_module in kernel/module/main.c")
 DELETE_MODULE: Final = Rule(RuleKind.KERNEL, "delete_module in kernel/module/main.c")
@@ -129,6 +130,18 @@ def reverse_findings(stack: Stack, name: str) -> Iterator[Finding]:
             ENABLED_STORE,
             f"{name} is not in transition, so there is nothing to reverse",
             "klpctl revert plans the way back where the transition is over",
+        )
+
+
+def force_findings(stack: Stack, name: str) -> Iterator[Finding]:
+    """What the kernel would refuse of forcing the transition of the livepatch `name`."""
+    moving = stack.transition
+    if moving is None or moving.name != name:
+        yield deny(
+            "no-transition",
+            FORCE_STORE,
+            f"{name} is not in transition, so there is nothing to force",
+            "nothing, if its transition has ended; klpctl status tells",
         )
 
 

@@ -62,6 +62,10 @@ class Ruling:
     rule: Rule
 
 
+NO_FORCE: Final = Ruling(Permission.DENY, Rule(RuleKind.BUILTIN, 'force = "deny"'))
+"""What holds of forcing transitions where no file says anything."""
+
+
 class Comparison(StrEnum):
     """An operator of a version range."""
 
@@ -189,6 +193,7 @@ class Policy:
     livepatches: tuple[LivepatchRule, ...] = ()
     transition_timeout: float = 300.0
     on_timeout: OnTimeout = OnTimeout.REVERSE
+    force: Ruling = NO_FORCE
     hold_timeout: float = 5.0
     on_drift: OnDrift = OnDrift.REPORT
     directories: tuple[str, ...] = ()

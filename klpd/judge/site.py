@@ -129,6 +129,22 @@ def unknown_findings(stack: Stack, names: Iterable[str], policy: Policy) -> Iter
         )
 
 
+def force_finding(name: str, policy: Policy) -> Finding:
+    """Whether the policy lets the transition of a livepatch be forced."""
+    permission = policy.force.permission
+    return Finding(
+        permission.decision,
+        "force",
+        policy.force.rule,
+        f"forcing the transition of {name} leaves tasks in functions that are no longer in force, and such acts are "
+        f"{_participle(permission)}",
+        None
+        if permission is Permission.ALLOW
+        else 'reverse the transition (klpctl revert), or set force = "allow" in [transition], if that is meant',
+        livepatch=name,
+    )
+
+
 def unopposed(name: str) -> Finding:
     """What allows an action that no rule has to allow: disabling and removing are free unless a rule denies them."""
     return Finding(Decision.ALLOW, "no-rule", NO_RULE, "no rule of this site objects", livepatch=name)

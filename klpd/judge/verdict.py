@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from klpd.judge import kernel, site
 from klpd.judge.rules import Mode
-from klpd.model import Decision, Disable, Load, Remove, Reverse, RuleKind, Verdict, changes, target
+from klpd.model import Decision, Disable, Force, Load, Remove, Reverse, RuleKind, Verdict, changes, target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -63,6 +63,10 @@ def _findings(stack: Stack, action: Action, policy: Policy, changed: tuple[State
             yield from site.unknown_findings(stack, (each for each in stack.unknown if each == name), policy)
             yield from site.change_findings(changed, policy, otherwise=site.NO_RULE, reversal=True)
             yield site.unopposed(name)
+        case Force(name):
+            yield from kernel.force_findings(stack, name)
+            yield from site.change_findings(changed, policy, otherwise=site.NO_RULE, reversal=False)
+            yield site.force_finding(name, policy)
         case Remove(name):
             yield from kernel.remove_findings(stack, name)
             yield site.unopposed(name)

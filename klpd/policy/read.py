@@ -126,10 +126,12 @@ def _with_settings(policy: Policy, table: Table) -> Policy:
 
 
 def _with_transition(policy: Policy, table: Table) -> Policy:
+    force = table.take("force", choice(Permission))
     policy = replace(
         policy,
         transition_timeout=table.get("timeout", duration(longest=LONGEST_TRANSITION), policy.transition_timeout),
         on_timeout=table.get("on-timeout", choice(OnTimeout), policy.on_timeout),
+        force=policy.force if force is None else _ruling(force),
     )
     table.close()
     return policy

@@ -11,7 +11,7 @@ import errno
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from klpd.model import Disable, Installed, Leftover, Livepatch, Load, Remove, Reverse, Stack
+from klpd.model import Disable, Force, Installed, Leftover, Livepatch, Load, Remove, Reverse, Stack
 
 if TYPE_CHECKING:
     from klpd.model import Action
@@ -85,16 +85,17 @@ class KernelMachine:
         self.moving, self.to_patched = patch, False
         return 0
 
-    def write_force(self) -> None:
-        """klp_force_transition: what is about to go keeps its module for good (since 5.19)."""
-        if self.moving is None:
-            return
+    def write_force(self, name: str) -> int:
+        """force_store, klp_force_transition: what is about to go keeps its module for good (since 5.19)."""
+        if self.moving is None or self.moving.name != name:
+            return errno.EINVAL
         if not self.to_patched:
             self.moving.forced = True
         elif self.moving.replace:
             for patch in self.patches:
                 if patch is not self.moving:
                     patch.forced = True
+        return 0
 
     def complete(self) -> None:
         """klp_try_complete_transition, when the last task has switched."""
@@ -181,5 +182,7 @@ def perform(kernel: KernelMachine, action: Action) -> int | None:
             return None if name == moving else kernel.write_enabled(name, False)
         case Reverse(name):
             return kernel.write_enabled(name, not kernel.moving.enabled) if kernel.moving and name == moving else None
+        case Force(name):
+            return kernel.write_force(name)
         case Remove(name):
             return kernel.delete_module(name)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from hypothesis import strategies as st
 
 from klpd.judge.rules import Comparison, LivepatchRule, Match, Mode, Permission, StateRule, VersionRange, Way
-from klpd.model import Disable, Installed, Leftover, Load, Remove, Reverse, Stack, State
+from klpd.model import Disable, Force, Installed, Leftover, Load, Remove, Reverse, Stack, State
 from tests.builders import RELEASE, allowing, denying, livepatch, policy, sticky
 from tests.property.kernel_machine import KernelMachine, perform
 
@@ -117,7 +117,11 @@ def stacks(
 
 
 actions: st.SearchStrategy[Action] = st.one_of(
-    st.builds(Load, livepatches()), st.builds(Disable, names), st.builds(Reverse, names), st.builds(Remove, names)
+    st.builds(Load, livepatches()),
+    st.builds(Disable, names),
+    st.builds(Reverse, names),
+    st.builds(Force, names),
+    st.builds(Remove, names),
 )
 
 
@@ -130,7 +134,7 @@ def actions_on(
     sensible: list[st.SearchStrategy[Action]] = [
         loads.filter(lambda livepatch: livepatch.name not in taken).map(Load)
         if moving is None
-        else st.just(Reverse(moving.name))
+        else st.sampled_from([Reverse(moving.name), Force(moving.name)])
     ]
     if stack.livepatches:
         sensible.append(st.sampled_from([Disable(each.name) for each in stack.livepatches]))
@@ -140,7 +144,11 @@ def actions_on(
 
 
 known_actions: st.SearchStrategy[Action] = st.one_of(
-    st.builds(Load, known_livepatches), st.builds(Disable, names), st.builds(Reverse, names), st.builds(Remove, names)
+    st.builds(Load, known_livepatches),
+    st.builds(Disable, names),
+    st.builds(Reverse, names),
+    st.builds(Force, names),
+    st.builds(Remove, names),
 )
 
 
@@ -162,10 +170,11 @@ def kernels(draw: st.DrawFn) -> KernelMachine:
 
 def _happen(kernel: KernelMachine, draw: st.DrawFn) -> None:
     event = draw(st.sampled_from(["act", "act", "complete", "force"]))
+    moving = "" if kernel.moving is None else kernel.moving.name
     if event == "complete":
         kernel.complete()
     elif event == "force":
-        kernel.write_force()
+        kernel.write_force(moving)
     else:
         perform(kernel, draw(known_actions_on(kernel.look())))
 
@@ -191,10 +200,11 @@ livepatch_rules = st.builds(
     st.sampled_from(Permission),
 )
 policies: st.SearchStrategy[Policy] = st.builds(
-    lambda states, default, unknown, rules, mode: policy(
-        *states, default=default, unknown_states=unknown, livepatches=tuple(rules), mode=mode
+    lambda states, default, unknown, force, rules, mode: policy(
+        *states, default=default, unknown_states=unknown, force=force, livepatches=tuple(rules), mode=mode
     ),
     st.lists(state_rules, max_size=3),
+    rulings,
     rulings,
     rulings,
     st.lists(livepatch_rules, max_size=2),

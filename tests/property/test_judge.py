@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from klpd.judge.permissions import never_objects, permits, write_permissions
 from klpd.judge.rules import Mode
 from klpd.judge.verdict import judge, obstructs, state_changes
 from klpd.model import (
@@ -212,6 +213,30 @@ def test_auditing_lets_through_all_but_what_the_kernel_itself_refuses(
         each.decision is Decision.DENY and each.rule.kind is RuleKind.KERNEL for each in verdict.findings
     )
     assert enforcing or not auditing
+
+
+@given(stacks(), policies)
+def test_a_policy_that_never_objects_permits_every_write_to_enabled(stack: Stack, site: Policy) -> None:
+    assume(never_objects(site))
+    assert all(permits(each.enabled) for each in write_permissions(stack, site))
+
+
+@given(kernels(), st.data(), ids)
+def test_who_writes_what_is_permitted_never_loses_a_sticky_state(
+    kernel: KernelMachine, data: st.DataObject, state_id: int
+) -> None:
+    site = policy(sticky(state_id))
+    for _step in range(8):
+        before = kernel.look().settled.states.get(state_id)
+        permitted = [each.livepatch for each in write_permissions(kernel.look(), site) if permits(each.enabled)]
+        if not permitted:
+            break
+        name = data.draw(st.sampled_from(permitted))
+        kernel.write_enabled(name, data.draw(st.booleans()))
+        if data.draw(st.booleans()):
+            kernel.complete()
+        after = kernel.look().settled.states.get(state_id)
+        assert before is None or (after is not None and after >= before)
 
 
 @given(stacks(), st.data(), policies, ids)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +13,7 @@ from klpd.model import (
     Decision,
     Disable,
     Finding,
+    Force,
     Function,
     Installed,
     InstalledObject,
@@ -32,6 +34,9 @@ from klpd.model import (
 )
 from tests.builders import RELEASE, installed, leftover_names, livepatch, names, stack
 
+if TYPE_CHECKING:
+    from klpd.model import Action
+
 # --- A livepatch ---
 
 
@@ -48,9 +53,9 @@ def test_a_livepatch_is_for_the_kernel_release_that_its_vermagic_begins_with(ver
 
 
 @pytest.mark.parametrize(
-    "action", [Load(livepatch("klp_a")), Disable("klp_a"), Reverse("klp_a"), Remove("klp_a")], ids=repr
+    "action", [Load(livepatch("klp_a")), Disable("klp_a"), Reverse("klp_a"), Force("klp_a"), Remove("klp_a")], ids=repr
 )
-def test_every_action_has_the_name_of_its_livepatch_as_target(action: Load | Disable | Reverse | Remove) -> None:
+def test_every_action_has_the_name_of_its_livepatch_as_target(action: Action) -> None:
     assert target(action) == "klp_a"
 
 
@@ -223,6 +228,24 @@ def test_a_forced_livepatch_leaves_its_module_behind_for_good() -> None:
         assert not left.removable
 
 
+@pytest.mark.parametrize(
+    ("moving", "kept"),
+    [
+        (installed("new", replace=True, transition=True), ["a", "b"]),
+        (installed("new", replace=False, transition=True), []),
+        (installed("new", replace=True, transition=True, enabled=False), ["new"]),
+    ],
+    ids=["replacing", "adding", "disabling"],
+)
+def test_forcing_ends_the_transition_and_keeps_the_modules_of_what_it_takes_out(
+    moving: Installed, kept: list[str]
+) -> None:
+    before = stack(installed("a"), installed("b"), moving)
+    after = before.after(Force("new"))
+    assert names(after) == names(before.settled)
+    assert [each.name for each in after.leftovers if not each.removable] == kept
+
+
 def test_removing_takes_a_leftover_off_and_nothing_else() -> None:
     before = stack(installed("a"), leftovers=(Leftover("x", removable=True), Leftover("y", removable=True)))
     after = before.after(Remove("x"))
@@ -232,7 +255,7 @@ def test_removing_takes_a_leftover_off_and_nothing_else() -> None:
 
 def test_an_action_changes_nothing_else_of_the_stack() -> None:
     before = Stack((installed("a"),), kernel_release=RELEASE, readable=False, generation=7)
-    for action in (Load(livepatch("b")), Disable("a"), Reverse("a"), Remove("a")):
+    for action in (Load(livepatch("b")), Disable("a"), Reverse("a"), Force("a"), Remove("a")):
         after = before.after(action)
         assert (after.kernel_release, after.readable, after.generation) == (RELEASE, False, 7)
 

@@ -9,7 +9,7 @@ import pytest
 
 from klpd.judge.rules import LivepatchRule, Match, Mode, Permission, StateRule, Way, builtin_policy
 from klpd.judge.verdict import judge, obstructs, state_changes
-from klpd.model import ChangeKind, Decision, Disable, Leftover, Load, Remove, Reverse, State, StateChange
+from klpd.model import ChangeKind, Decision, Disable, Force, Leftover, Load, Remove, Reverse, State, StateChange
 from tests.builders import allowing, denying, installed, livepatch, policy, stack, sticky
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def _denials(verdict: Verdict) -> list[str]:
         (Load(livepatch("new")), "load", "new"),
         (Disable("a"), "disable", "a"),
         (Reverse("a"), "reverse", "a"),
+        (Force("a"), "force", "a"),
         (Remove("old"), "remove", "old"),
     ],
     ids=repr,
@@ -174,6 +175,28 @@ def test_auditing_stops_only_what_the_kernel_would_stop(
     audited = policy(*site.states.values(), default=site.default, mode=Mode.AUDIT)
     assert obstructs(verdict, site) is enforcing
     assert obstructs(verdict, audited) is auditing
+
+
+# --- Forcing ---
+
+
+@pytest.mark.parametrize(
+    ("where", "site", "codes"),
+    [
+        (ONE_LOADING, policy(), []),
+        (ONE_LOADING, policy(force=denying(7)), ["force"]),
+        (ONE, policy(), ["no-transition"]),
+    ],
+    ids=["allowed", "denied by the site", "nothing to force"],
+)
+def test_a_transition_is_forced_where_there_is_one_and_the_site_lets_it(
+    where: Stack, site: Policy, codes: list[str]
+) -> None:
+    assert _denials(judge(where, Force("a"), site)) == codes
+
+
+def test_without_a_rule_nothing_is_forced() -> None:
+    assert _denials(judge(ONE_LOADING, Force("a"), builtin_policy("none was read"))) == ["force"]
 
 
 # --- A site, all together ---

@@ -29,6 +29,8 @@ def test_without_files_the_defaults_hold(site: Site) -> None:
     assert str(policy.default.rule) == 'built-in: default = "deny"'
     assert policy.unknown_states.permission is DENY
     assert str(policy.unknown_states.rule) == 'built-in: unknown-states = "deny"'
+    assert policy.force.permission is DENY
+    assert str(policy.force.rule) == 'built-in: force = "deny"'
     assert (policy.hold_timeout, policy.transition_timeout, policy.on_timeout) == (5, 300, OnTimeout.REVERSE)
     assert (policy.directories, policy.states, policy.livepatches, policy.files) == ((), {}, (), ())
 
@@ -52,6 +54,7 @@ directories = ["/opt/livepatches", "/srv/klp"]
 [transition]
 timeout = "1h 30min"
 on-timeout = "wait"
+force = "allow"
 """
     )
     assert policy.mode is Mode.AUDIT
@@ -62,6 +65,8 @@ on-timeout = "wait"
     assert policy.hold_timeout == 0.5
     assert policy.directories == ("/opt/livepatches", "/srv/klp")
     assert (policy.transition_timeout, policy.on_timeout) == (5400, OnTimeout.WAIT)
+    assert policy.force.permission is ALLOW
+    assert policy.force.rule == rule(site, 12)
 
 
 def test_of_several_files_the_last_that_sets_a_key_counts(site: Site) -> None:

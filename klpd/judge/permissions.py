@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What anybody may write to the attributes of the installed livepatches, worked out before they try.
+
+Who opens an attribute for writing has not said yet what he will write.  That is no loss: the kernel takes only one
+value, the other one that `enabled` may have (EINVAL for the one that it has), and 1 for `force`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from klpd.judge.rules import Permission
+from klpd.judge.verdict import judge
+from klpd.model import Decision, Disable, Force, Reverse, RuleKind, Verdict
+
+if TYPE_CHECKING:
+    from klpd.judge.rules import Policy
+    from klpd.model import Action, Installed, Stack
+
+
+@dataclass(frozen=True, slots=True)
+class WritePermissions:
+    """The verdicts on what a write to `enabled` and one to `force` of a livepatch would do."""
+
+    livepatch: str
+    enabled: Verdict
+    force: Verdict
+
+
+def write_permissions(stack: Stack, policy: Policy) -> tuple[WritePermissions, ...]:
+    """What may be written to the attributes of each livepatch as long as the stack stays as it is."""
+    return tuple(
+        WritePermissions(
+            each.name,
+            judge(stack, enabled_action(each), policy),
+            judge(stack, Force(each.name), policy),
+        )
+        for each in stack.livepatches
+    )
+
+
+def enabled_action(livepatch: Installed) -> Action:
+    """What a write to `enabled` does: the kernel takes the other value only (enabled_store)."""
+    return Reverse(livepatch.name) if livepatch.transition else Disable(livepatch.name)
+
+
+def permits(verdict: Verdict) -> bool:
+    """Whether nobody but the kernel objects, which can do so itself, and with a better error."""
+    return all(each.decision is Decision.ALLOW or each.rule.kind is RuleKind.KERNEL for each in verdict.findings)
+
+
+def never_objects(policy: Policy) -> bool:
+    """Whether the policy lets every livepatch be disabled and every transition be reversed, whatever the stack."""
+    rulings = [ruling for rule in policy.states.values() for ruling in rule.rulings.values()]
+    return all(each.permission is Permission.ALLOW for each in (policy.unknown_states, *rulings))

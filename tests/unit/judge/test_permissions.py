@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What anybody may write to a livepatch's attributes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from klpd.judge.permissions import never_objects, permits, write_permissions
+from klpd.judge.rules import StateRule, Way
+from tests.builders import allowing, denying, installed, policy, stack, sticky
+
+if TYPE_CHECKING:
+    from klpd.judge.rules import Policy
+
+STACK = stack(installed("a", {1: 1}), installed("b", {2: 1}))
+
+
+def _enabled(site: Policy) -> dict[str, bool]:
+    return {each.livepatch: permits(each.enabled) for each in write_permissions(STACK, site)}
+
+
+def test_each_livepatch_has_its_own() -> None:
+    assert _enabled(policy(sticky(1))) == {"a": False, "b": True}
+
+
+def test_a_state_that_stays_with_another_livepatch_is_no_obstacle() -> None:
+    both = stack(installed("a", {1: 1}), installed("b", {1: 1}))
+    assert all(permits(each.enabled) for each in write_permissions(both, policy(sticky(1))))
+
+
+@pytest.mark.parametrize(("way", "permitted"), [(Way.DROP, True), (Way.REVERSE, False)])
+def test_in_transition_a_write_to_enabled_is_a_reversal(way: Way, permitted: bool) -> None:
+    moving = stack(installed("a", {1: 1}, transition=True))
+    (permissions,) = write_permissions(moving, policy(StateRule(1, denying().rule, rulings={way: denying()})))
+    assert permissions.enabled.action == "reverse"
+    assert permits(permissions.enabled) is permitted
+
+
+def test_what_the_kernel_refuses_itself_is_left_to_it() -> None:
+    moving = stack(installed("a"), installed("b", transition=True))
+    permissions = {each.livepatch: each for each in write_permissions(moving, policy())}
+    assert "transition-running" in [each.code for each in permissions["a"].enabled.findings]
+    assert permits(permissions["a"].enabled)
+    assert permits(permissions["a"].force)
+
+
+def test_forcing_is_permitted_by_a_rule_only() -> None:
+    moving = stack(installed("a", transition=True))
+    for site, permitted in ((policy(), True), (policy(force=denying()), False)):
+        (permissions,) = write_permissions(moving, site)
+        assert permits(permissions.force) is permitted
+
+
+@pytest.mark.parametrize(
+    ("site", "never"),
+    [
+        (policy(), True),
+        (policy(default=denying(), force=denying()), True),
+        (policy(StateRule(1, allowing().rule, rulings={Way.DROP: allowing()})), True),
+        (policy(sticky(1)), False),
+        (policy(unknown_states=denying()), False),
+    ],
+    ids=["allows all", "denies loads", "allows by name", "sticky state", "unknown states"],
+)
+def test_some_policies_object_to_no_disabling_at_all(site: Policy, never: bool) -> None:
+    assert never_objects(site) is never
