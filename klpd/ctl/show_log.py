@@ -20,6 +20,9 @@ _KINDS: Final = {
     MessageId.LOAD_VETOED: ("vetoed", Tone.BAD),
     MessageId.LOAD_APPROVED: ("approved", Tone.GOOD),
     MessageId.LOAD_AUDITED: ("audited", Tone.WARN),
+    MessageId.WRITE_VETOED: ("vetoed", Tone.BAD),
+    MessageId.WRITE_ALLOWED: ("allowed", Tone.GOOD),
+    MessageId.WRITE_AUDITED: ("audited", Tone.WARN),
     MessageId.LIVEPATCH_ENTERED: ("entered", Tone.PLAIN),
     MessageId.LIVEPATCH_LEFT: ("left", Tone.PLAIN),
     MessageId.JOB_DONE: ("job done", Tone.GOOD),
@@ -33,6 +36,14 @@ _KINDS: Final = {
     MessageId.DEFENCE_CHANGED: ("defence", Tone.PLAIN),
     MessageId.HOLD_TIMED_OUT: ("hold", Tone.WARN),
 }
+_LET: Final = frozenset({MessageId.LOAD_APPROVED, MessageId.WRITE_ALLOWED})
+_ACTS: Final = _LET | {
+    MessageId.LOAD_VETOED,
+    MessageId.LOAD_AUDITED,
+    MessageId.WRITE_VETOED,
+    MessageId.WRITE_AUDITED,
+}
+"""What some program did, or wanted to."""
 _INDENT: Final = 4
 
 
@@ -41,8 +52,8 @@ def show_entry(entry: Entry, page: Page) -> Iterator[Line]:
     word, tone = _KINDS[entry.kind]
     head = line(Span(f"{entry.time:%Y-%m-%d %H:%M:%S}  ", Tone.FAINT), Span(f"{word:<11}  ", tone))
     refused = None if entry.job is None or entry.kind is not MessageId.JOB_REFUSED else obstacle(entry.job)
-    if entry.kind in (MessageId.LOAD_VETOED, MessageId.LOAD_APPROVED, MessageId.LOAD_AUDITED):
-        yield from page.paragraph(_load(entry), head=head, indent=_INDENT)
+    if entry.kind in _ACTS:
+        yield from page.paragraph(_act(entry), head=head, indent=_INDENT)
         yield from _why(entry, page)
     elif entry.job is not None and refused is not None:
         yield from page.paragraph(f"job {entry.job.id}, {entry.job.goal}", head=head, indent=_INDENT)
@@ -51,9 +62,11 @@ def show_entry(entry: Entry, page: Page) -> Iterator[Line]:
         yield from page.paragraph(entry.message, head=head, indent=_INDENT)
 
 
-def _load(entry: Entry) -> str:
+def _act(entry: Entry) -> str:
+    """What somebody did to a livepatch, or wanted to: he loaded it, or wrote to one of its attributes."""
     fields = entry.fields
-    text = fields.get(Field.LIVEPATCH) or "(no name)"
+    attribute = f"a write to {fields[Field.ATTRIBUTE]} of " if Field.ATTRIBUTE in fields else ""
+    text = attribute + (fields.get(Field.LIVEPATCH) or "(no name)")
     if Field.PID in fields:
         text += f" by {fields.get(Field.COMMAND, '?')}[{fields[Field.PID]}]"
     if Field.UID in fields:
@@ -62,7 +75,7 @@ def _load(entry: Entry) -> str:
 
 
 def _why(entry: Entry, page: Page) -> Iterator[Line]:
-    if entry.kind is MessageId.LOAD_APPROVED:
+    if entry.kind in _LET:
         return
     if entry.verdict is None or entry.verdict.decision is Decision.ALLOW:
         why = entry.fields.get(Field.REASON, entry.message)

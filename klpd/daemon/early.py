@@ -13,7 +13,7 @@ from klpd.daemon.record import Record
 from klpd.errors import KlpdError, PolicyError
 from klpd.judge.rules import Mode
 from klpd.kernel.gate import SWITCH, guard_mode, switched_off
-from klpd.kernel.guard import Guard, GuardEvent, GuardState
+from klpd.kernel.guard import Guard, GuardEvent, GuardState, WriteEvent
 from klpd.policy import read_policy
 
 
@@ -38,6 +38,8 @@ def main() -> int:
     for event in guard.read_events():
         if isinstance(event, GuardEvent):
             record.load_decided(event, None)
+        elif isinstance(event, WriteEvent):
+            record.write_decided(event, None)
     print(f"the guard is {status.state}" + (f": {status.reason}" if status.reason else ""))
     return int(status.state is GuardState.INEFFECTIVE)
 

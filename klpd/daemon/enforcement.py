@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""From the bytes of a module file to a verdict that the kernel guard obeys."""
+"""From what is about to happen to a verdict that the kernel guard obeys: of the bytes of module files when they are
+opened, and of writes to the attributes of the installed livepatches beforehand.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,14 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from klpd import module
 from klpd.errors import ModuleFormatError
+from klpd.judge.permissions import never_objects, permits, write_permissions
+from klpd.judge.rules import Permission
 from klpd.judge.verdict import judge, obstructs
-from klpd.model import Load, Verdict
+from klpd.kernel.guard_abi import ANY_LIVEPATCH, Attribute, GuardPermission
+from klpd.model import Load, Stack, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from klpd.daemon.running import Kernel
     from klpd.daemon.store import Store
@@ -29,10 +34,12 @@ _APPROVAL_SECONDS: Final = 60.0
 _REMEMBERED: Final = 256
 
 
-class Approvals(Protocol):
-    """The guard's map of approved digests (klpd.kernel.guard)."""
+class Obedient(Protocol):
+    """What is to obey: the guard (klpd.kernel.guard)."""
 
     def approve(self, digest: bytes, *, seconds: float, generation: int | None = None) -> None: ...
+
+    def permit(self, permissions: Mapping[str, GuardPermission]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +54,15 @@ class Judged:
 class Enforcement:
     """Judges what is about to be loaded; may be used from any thread."""
 
-    def __init__(self, kernel: Kernel, policy: Callable[[], Policy], store: Store, approvals: Approvals | None) -> None:
+    def __init__(self, kernel: Kernel, policy: Callable[[], Policy], store: Store, guard: Obedient | None) -> None:
         self._kernel = kernel
         self._policy = policy
         self._store = store
-        self._approvals = approvals
+        self._guard = guard
         self._lock = threading.Lock()
         self._judged: OrderedDict[str, Judged] = OrderedDict()
+        self._permitting = threading.Lock()
+        self._writes: dict[tuple[str, Attribute], Verdict] = {}
 
     def examine(self, data: bytes, file: str, pid: int) -> bool:
         """Judge the file that a process opens, and let the guard know if it may be loaded.
@@ -76,9 +85,9 @@ class Enforcement:
         verdict = judge(stack, Load(livepatch), policy)
         self._remember(livepatch.digest, Judged(file, verdict))
         if not obstructs(verdict, policy):
-            if self._approvals is not None:
+            if self._guard is not None:
                 digest = bytes.fromhex(livepatch.digest)
-                self._approvals.approve(digest, seconds=_APPROVAL_SECONDS, generation=stack.generation)
+                self._guard.approve(digest, seconds=_APPROVAL_SECONDS, generation=stack.generation)
             self._store.add(livepatch, data)
         log.debug("%s, opened by process %d: %s", file, pid, verdict.decision)
         return True
@@ -87,6 +96,37 @@ class Enforcement:
         """The last verdict on the file with this SHA-256 (hex), if it is still remembered."""
         with self._lock:
             return self._judged.get(digest)
+
+    def permit(self, stack: Stack) -> None:
+        """Tell the guard what may be written to the attributes of the livepatches of `stack`, as long as it is that.
+
+        A policy that can never object is told as such, so that nobody who writes soon after a change comes too early.
+        Raises KernelError.
+        """
+        with self._permitting:
+            policy = self._policy()
+            permissions: dict[str, GuardPermission] = {}
+            self._writes = {}
+            for each in write_permissions(stack, policy):
+                self._writes[each.livepatch, Attribute.ENABLED] = each.enabled
+                self._writes[each.livepatch, Attribute.FORCE] = each.force
+                permissions[each.livepatch] = GuardPermission(
+                    stack.generation, enabled=permits(each.enabled), force=permits(each.force)
+                )
+            permissions[ANY_LIVEPATCH] = GuardPermission(
+                0, enabled=never_objects(policy), force=policy.force.permission is Permission.ALLOW
+            )
+            if self._guard is not None:
+                self._guard.permit(permissions)
+
+    def withdraw_permissions(self) -> None:
+        """Have nothing permitted that depends on the stack, until `permit` is told of one.  Raises KernelError."""
+        self.permit(Stack())
+
+    def write_judged(self, livepatch: str, attribute: Attribute) -> Verdict | None:
+        """The verdict on a write to the livepatch's attribute that the guard was told last."""
+        with self._permitting:
+            return self._writes.get((livepatch, attribute))
 
     def _remember(self, digest: str, judged: Judged) -> None:
         with self._lock:

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from klpd.judge.permissions import permits
 from klpd.kernel.guard_abi import GuardVerdict
 from klpd.messages import Field, MessageId
 from klpd.model import Decision
@@ -19,9 +20,14 @@ if TYPE_CHECKING:
     from klpd.daemon.enforcement import Judged
     from klpd.daemon.journal import Journal
     from klpd.judge.drift import Drift
-    from klpd.kernel.guard import GuardEvent
+    from klpd.kernel.guard import GuardEvent, WriteEvent
     from klpd.model import Installed, Verdict
     from klpd.report import Defence, JobReport, PolicyReport
+
+
+_NOT_JUDGED: Final = (
+    "stale: klpd had not judged it yet for the stack and the policy as they were then; while klpd runs, try again"
+)
 
 
 class Record:
@@ -57,6 +63,31 @@ class Record:
             fields[Field.REASON] = _why(judged, event)
             text = f"vetoed: {who} may not load {name}: {fields[Field.REASON]}"
             self._event(MessageId.LOAD_VETOED, logging.WARNING, text, fields)
+
+    def write_decided(self, event: WriteEvent, verdict: Verdict | None) -> None:
+        """The guard let a program write to an attribute of a livepatch, or refused it."""
+        who = f"{event.command}[{event.pid}]"
+        what = f"{event.attribute} of {event.livepatch}"
+        fields = {
+            Field.LIVEPATCH: event.livepatch,
+            Field.ATTRIBUTE: event.attribute.value,
+            Field.PID: str(event.pid),
+            Field.UID: str(event.uid),
+            Field.COMMAND: event.command,
+        }
+        refused = verdict is not None and not permits(verdict)
+        if verdict is not None and refused:
+            fields.update(_verdict_fields(verdict))
+        if event.verdict is GuardVerdict.ALLOWED or (event.verdict is GuardVerdict.OFF and not refused):
+            self._event(MessageId.WRITE_ALLOWED, logging.INFO, f"allowed: {who} writes to {what}", fields)
+            return
+        fields[Field.REASON] = _reasons(verdict) if verdict is not None and refused else _NOT_JUDGED
+        if event.allowed:
+            text = f"let through, since the guard refuses nothing now: {who} writes to {what}: {fields[Field.REASON]}"
+            self._event(MessageId.WRITE_AUDITED, logging.WARNING, text, fields)
+        else:
+            text = f"vetoed: {who} may not write to {what}: {fields[Field.REASON]}"
+            self._event(MessageId.WRITE_VETOED, logging.WARNING, text, fields)
 
     def entered(self, livepatch: Installed) -> None:
         """A livepatch is new in the stack."""

@@ -33,7 +33,7 @@ class Watch:
     """Looks at the stack when told that it may have changed.
 
     `is_livepatch` tells whether a loaded module of that name is one; `later(seconds, function)` calls from the main
-    loop; `drifted` is told of each livepatch that is found to be drift.
+    loop; `looked` is told of each stack, `drifted` of each livepatch that is found to be drift.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class Watch:
         *,
         is_livepatch: Callable[[str], bool],
         later: Callable[[float, Callable[[], None]], None],
+        looked: Callable[[Stack], None],
         drifted: Callable[[Drift], None],
     ) -> None:
         self._kernel = kernel
@@ -53,6 +54,7 @@ class Watch:
         self._policy = policy
         self._is_livepatch = is_livepatch
         self._later = later
+        self._looked = looked
         self._drifted = drifted
         self._suspects: tuple[Drift, ...] = ()
         self.drift: tuple[Drift, ...] = ()
@@ -82,6 +84,7 @@ class Watch:
     def look(self) -> Stack:
         """Look now, and tell what came and went.  Raises KernelError."""
         stack = self._kernel.stack()
+        self._looked(stack)
         with self._lock:
             before, self._last = self._last, stack
         for livepatch in stack.livepatches:

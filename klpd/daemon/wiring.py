@@ -26,7 +26,8 @@ from klpd.daemon.store import Store
 from klpd.daemon.watch import Watch
 from klpd.errors import GuardError, KernelError, PolicyError
 from klpd.kernel import gate, sysfs
-from klpd.kernel.guard import Guard, GuardEvent
+from klpd.kernel.cgroup import service_cgroup
+from klpd.kernel.guard import Guard, GuardEvent, WriteEvent
 from klpd.kernel.memory import KernelMemory
 from klpd.kernel.uevents import ModuleEvents
 from klpd.module.search import module_tree
@@ -66,6 +67,7 @@ class Daemon:
             self._policy,
             is_livepatch=sysfs.is_livepatch,
             later=self._later,
+            looked=self._enforcement.permit,
             drifted=lambda drift: self._loop.call_soon(lambda: self._manager.drift_found(drift)),
         )
         self._hold, self._no_hold = self._start_hold()
@@ -152,6 +154,7 @@ class Daemon:
             notify(f"STATUS={self._headline()}")
         if self._guard is not None:
             self._guard.set_mode(gate.guard_mode(self._policies.current.mode))
+        self._enforcement.withdraw_permissions()
         if self._hold is not None:
             self._hold.timeout = self._policies.current.hold_timeout
             self._hold.watch(self._watched())
@@ -203,6 +206,9 @@ class Daemon:
                 if is_approval(event, judged):
                     self._store.approve(event.digest)
                 self._record.load_decided(event, judged)
+            elif isinstance(event, WriteEvent):
+                verdict = self._enforcement.write_judged(event.livepatch, event.attribute)
+                self._record.write_decided(event, verdict)
         self._watch.look_soon()
 
     def _read_uevents(self) -> None:
@@ -231,9 +237,11 @@ def _guard(mode: Mode) -> tuple[Guard | None, str]:
     if gate.switched_off():
         return None, f"{gate.SWITCH} is on the kernel's command line"
     try:
-        return Guard.close_gate(gate.guard_mode(mode)), ""
+        guard = Guard.close_gate(gate.guard_mode(mode))
+        guard.exempt(service_cgroup())
     except (GuardError, KernelError) as error:
         return None, str(error)
+    return guard, ""
 
 
 def _memory() -> tuple[KernelMemory | None, str]:

@@ -26,25 +26,43 @@ from klpd.errors import GuardError, KernelError
 from klpd.kernel import bpf, guard_checks, guard_selftest
 from klpd.kernel.bpf.handles import BpfObject, Link, Map, Ring, kernel_functions
 from klpd.kernel.guard_abi import (
+    ANY_LIVEPATCH,
     GuardApproval,
     GuardConfig,
     GuardCounters,
     GuardEvent,
     GuardMode,
+    GuardPermission,
     TransitionEvent,
+    WriteEvent,
     parse_event,
+    permission_key,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 log = logging.getLogger(__name__)
 
-__all__ = ["Guard", "GuardCounters", "GuardEvent", "GuardMode", "GuardState", "GuardStatus", "Hook", "TransitionEvent"]
+__all__ = [
+    "ANY_LIVEPATCH",
+    "Guard",
+    "GuardCounters",
+    "GuardEvent",
+    "GuardMode",
+    "GuardPermission",
+    "GuardState",
+    "GuardStatus",
+    "Hook",
+    "TransitionEvent",
+    "WriteEvent",
+]
+
+Event = GuardEvent | WriteEvent | TransitionEvent
 
 DIRECTORY: Final = Path(guard_checks.BPFFS) / "klpd"
 _CURRENT: Final = "guard"
-_MAPS: Final = ("config", "counters", "approvals", "events")
+_MAPS: Final = ("config", "counters", "approvals", "permissions", "events")
 _KEY: Final = (0).to_bytes(4, "little")
 _NANOSECONDS: Final = 1_000_000_000
 
@@ -62,13 +80,14 @@ HOOKS: Final = (
     Hook("load_file", "bpf_lsm_kernel_post_read_file", "livepatches loaded with finit_module are not refused"),
     Hook("load_buffer", "bpf_lsm_kernel_post_load_data", "livepatches loaded with init_module are not refused"),
     Hook("entry_created", "bpf_lsm_kernfs_init_security", "livepatches that came by a way not foreseen are installed"),
+    Hook("attribute_opened", "bpf_lsm_file_open", "any program may disable livepatches, and force transitions"),
     Hook("transition_started", "klp_start_transition", "approvals outlive the start of another transition"),
     Hook("transition_ended", "klp_complete_transition", "approvals outlive the end of another transition"),
     Hook("disabled_left", "klp_free_patch_async", "approvals may outlive the moment in which a livepatch leaves"),
     Hook("replaced_left", "klp_free_replaced_patches_async", "approvals may outlive the moment of a replacement"),
 )
 LOAD_HOOKS: Final = HOOKS[:2]
-LOCKS: Final = HOOKS[:3]
+LOCKS: Final = HOOKS[:4]
 
 
 class GuardState(StrEnum):
@@ -108,7 +127,7 @@ class Guard:
         self._directory = directory
         self._complaints: tuple[str, ...] = ()
         self._lock = threading.Lock()
-        self._kept: list[GuardEvent | TransitionEvent] = []
+        self._kept: list[Event] = []
         with ExitStack() as opened:
             self._maps = {name: opened.enter_context(Map.pinned(directory / _CURRENT / name)) for name in _MAPS}
             self.object_digest = _read_config(self._maps["config"]).object_digest
@@ -143,6 +162,23 @@ class Guard:
         """Raises KernelError."""
         config = _read_config(self._maps["config"])
         self._maps["config"].put(_KEY, replace(config, mode=mode).pack())
+
+    def exempt(self, cgroup: int) -> None:
+        """Let pass the writes to livepatches' attributes from the cgroup with this id.  Raises KernelError."""
+        config = _read_config(self._maps["config"])
+        self._maps["config"].put(_KEY, replace(config, klpd=cgroup).pack())
+
+    def permit(self, permissions: Mapping[str, GuardPermission]) -> None:
+        """What may be written to the attributes of each livepatch from now on: what is not here is not permitted.
+
+        The permission under ANY_LIVEPATCH is good for all.  Raises KernelError.
+        """
+        wanted = {permission_key(name): permission.pack() for name, permission in permissions.items()}
+        there = self._maps["permissions"]
+        for key in set(there.keys()) - set(wanted):
+            there.delete(key)
+        for key, value in wanted.items():
+            there.put(key, value)
 
     @property
     def mode(self) -> GuardMode:
@@ -181,7 +217,7 @@ class Guard:
         """Readable when there are events."""
         return self._ring.fileno()
 
-    def read_events(self) -> list[GuardEvent | TransitionEvent]:
+    def read_events(self) -> list[Event]:
         """The events since the last call, without waiting.  The self-test's own are not among them."""
         with self._lock:
             events, self._kept = [*self._kept, *self._take_events()], []
@@ -224,7 +260,7 @@ class Guard:
             for each in self._directory.iterdir():
                 shutil.rmtree(each)
 
-    def _take_events(self) -> list[GuardEvent | TransitionEvent]:
+    def _take_events(self) -> list[Event]:
         return [parse_event(each) for each in self._ring.take()]
 
     def _forget_expired(self) -> None:

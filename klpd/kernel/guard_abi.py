@@ -10,11 +10,13 @@ from typing import Final, Self
 
 from klpd.kernel.names import readable
 
-GUARD_ABI: Final = 1
+GUARD_ABI: Final = 2
 """GUARD_ABI in bpf/guard.h, to be raised with every change of it."""
 
-_CONFIG: Final = struct.Struct("=II32s")
+_CONFIG: Final = struct.Struct("=II32sQ")
 _APPROVAL: Final = struct.Struct("=QQ")
+_PERMISSION: Final = struct.Struct("=QBB6x")
+_LIVEPATCH: Final = struct.Struct("=56s")
 _COUNTERS: Final = struct.Struct("=QQQQQ")
 _EVENT: Final = struct.Struct("=QQQIIIBBBBB3x16s56s32s4x")
 
@@ -33,6 +35,13 @@ class Way(StrEnum):
     FILE = "finit_module"
     BUFFER = "init_module"
     ENTRY = "sysfs entry"
+
+
+class Attribute(StrEnum):
+    """The attributes of a livepatch in sysfs that change something when they are written."""
+
+    ENABLED = "enabled"
+    FORCE = "force"
 
 
 class Lock(StrEnum):
@@ -57,8 +66,8 @@ class Input(StrEnum):
 class GuardVerdict(StrEnum):
     """What the guard made of it.
 
-    STALE: approved for another generation of the stack.  COMPRESSED: answered with ENOSYS, so that the loader
-    decompresses it itself and comes back.
+    STALE: approved, or permitted, for another generation of the stack.  FORBIDDEN: not permitted to write.
+    COMPRESSED: answered with ENOSYS, so that the loader decompresses it itself and comes back.
     """
 
     ALLOWED = "allowed"
@@ -69,6 +78,7 @@ class GuardVerdict(StrEnum):
     UNREADABLE = "unreadable"
     COMPRESSED = "compressed"
     OFF = "off"
+    FORBIDDEN = "forbidden"
 
 
 class _Kind(IntEnum):
@@ -77,11 +87,13 @@ class _Kind(IntEnum):
     LOAD = 1
     TRANSITION_START = 2
     TRANSITION_END = 3
+    WRITE = 4
 
 
 # The numbers of the enums in bpf/guard.h.
 _MODES: Final = dict(enumerate(GuardMode))
 _WAYS: Final = dict(enumerate(Way, 1))
+_ATTRIBUTES: Final = dict(enumerate(Attribute, 1))
 _INPUTS: Final = dict(enumerate(Input, 1))
 _VERDICTS: Final = dict(enumerate(GuardVerdict, 1))
 
@@ -111,6 +123,25 @@ class GuardEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class WriteEvent:
+    """A decision of the guard on a program that opened an attribute of a livepatch for writing.
+
+    `allowed` is what became of it, as in GuardEvent.  klpd's own writes are none of these.
+    """
+
+    time_ns: int
+    generation: int
+    livepatch: str
+    attribute: Attribute
+    verdict: GuardVerdict
+    allowed: bool
+    pid: int
+    tid: int
+    uid: int
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
 class TransitionEvent:
     """A transition has started or been turned round, or it has `ended`.
 
@@ -125,24 +156,27 @@ class TransitionEvent:
 
 @dataclass(frozen=True, slots=True)
 class GuardConfig:
-    """What the guard is told; `object_digest` names the object that its programs come from."""
+    """What the guard is told; `object_digest` names the object that its programs come from, `klpd` is the id of the
+    cgroup whose writes to the attributes of livepatches it lets pass, 0 for none.
+    """
 
     mode: GuardMode
     object_digest: bytes
+    klpd: int = 0
     abi: int = GUARD_ABI
 
     def pack(self) -> bytes:
-        return _CONFIG.pack(self.abi, list(GuardMode).index(self.mode), self.object_digest)
+        return _CONFIG.pack(self.abi, list(GuardMode).index(self.mode), self.object_digest, self.klpd)
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
         """Raises ValueError for bytes of another ABI."""
         if len(data) != _CONFIG.size:
             raise ValueError(f"{len(data)} bytes")
-        abi, mode, digest = _CONFIG.unpack(data)
+        abi, mode, digest, klpd = _CONFIG.unpack(data)
         if abi != GUARD_ABI or mode not in _MODES:
             raise ValueError(f"ABI {abi}, mode {mode}")
-        return cls(_MODES[mode], digest, abi)
+        return cls(_MODES[mode], digest, klpd, abi)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +192,27 @@ class GuardApproval:
     @classmethod
     def unpack(cls, data: bytes) -> Self:
         return cls(*_APPROVAL.unpack(data))
+
+
+@dataclass(frozen=True, slots=True)
+class GuardPermission:
+    """What may be written to a livepatch's attributes, by anybody, in a generation of the stack; in any, if it is 0."""
+
+    generation: int
+    enabled: bool
+    force: bool
+
+    def pack(self) -> bytes:
+        return _PERMISSION.pack(self.generation, self.enabled, self.force)
+
+
+ANY_LIVEPATCH: Final = ""
+"""The name under which the permission for each livepatch stands, those included that nobody has seen yet."""
+
+
+def permission_key(livepatch: str) -> bytes:
+    """The name of a livepatch as the map of permissions has it.  The kernel's names of modules are ASCII, and fit."""
+    return _LIVEPATCH.pack(livepatch.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +237,7 @@ class GuardCounters:
         return cls(*_COUNTERS.unpack(data))
 
 
-def parse_event(data: bytes) -> GuardEvent | TransitionEvent:
+def parse_event(data: bytes) -> GuardEvent | WriteEvent | TransitionEvent:
     """A record of the guard's ring.  Raises ValueError for bytes of another ABI."""
     if len(data) != _EVENT.size:
         raise ValueError(f"an event of {len(data)} bytes")
@@ -191,6 +246,23 @@ def parse_event(data: bytes) -> GuardEvent | TransitionEvent:
     )
     if kind in (_Kind.TRANSITION_START, _Kind.TRANSITION_END):
         return TransitionEvent(time_ns, generation, readable(module), kind == _Kind.TRANSITION_END)
+    if kind == _Kind.WRITE:
+        try:
+            attribute, decided = _ATTRIBUTES[way], _VERDICTS[verdict]
+        except KeyError as error:
+            raise ValueError(f"an event with attribute {way}, verdict {verdict}") from error
+        return WriteEvent(
+            time_ns=time_ns,
+            generation=generation,
+            livepatch=readable(module),
+            attribute=attribute,
+            verdict=decided,
+            allowed=not refused,
+            pid=pid,
+            tid=tid,
+            uid=uid,
+            command=readable(command),
+        )
     if kind != _Kind.LOAD:
         raise ValueError(f"an event of kind {kind}")
     try:

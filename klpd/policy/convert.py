@@ -142,6 +142,10 @@ def hexadecimal(*, fewest: int, most: int) -> Callable[[object], str]:
     return convert
 
 
+_OWN: Final = tuple(os.path.dirname(os.path.realpath(each)) for each in (os.__file__, __file__))
+"""What klpd runs from: Python's library and klpd."""
+
+
 def directory(value: object) -> str:
     """An absolute path, written as the kernel would; all of the file system is too much to hold."""
     given = text(value)
@@ -149,6 +153,9 @@ def directory(value: object) -> str:
         raise Misfit(f'expected an absolute path without "//", "." and "..", found {quoted(given)}')
     if given == "/":
         raise Misfit("every program that opens any file would have to wait for klpd; name the directories")
+    for own in _OWN:
+        if os.path.commonpath((own, given)) in (own, given):
+            raise Misfit(f"klpd would have to wait for itself, since its own files are there ({own})")
     return given
 
 

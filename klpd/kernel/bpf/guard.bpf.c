@@ -10,6 +10,9 @@
  * it touches anything; here that needs to be the doing of a task whose bytes passed the first lock, for a stack that is
  * still the same.
  *
+ * attribute_opened is the third lock: who opens `enabled` or `force` of a livepatch for writing needs a permission,
+ * which klpd works out beforehand for each livepatch.  klpd itself, known by its cgroup, needs none.
+ *
  * Programs of type lsm, since those of type fmod_ret are skipped where one is preempted by itself; for the same reason
  * nothing is kept in per-CPU maps.  The hooks may not sleep: what they wait for is bounded by the largest module that
  * is digested.
@@ -44,6 +47,17 @@ struct {
 	__uint(max_entries, 256 << 10);
 } events SEC(".maps");
 
+struct livepatch {
+	char name[MODULE_NAME_LEN];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct livepatch);
+	__type(value, struct guard_permission);
+} permissions SEC(".maps");
+
 /* What the first lock let a task load, until it is installed or the task loads another. */
 struct pass {
 	struct sha256_digest digest;
@@ -57,10 +71,6 @@ struct {
 	__type(key, int);
 	__type(value, struct pass);
 } passes SEC(".maps");
-
-struct livepatch {
-	char name[MODULE_NAME_LEN];
-};
 
 /* The livepatch whose transition runs.  Both programs that use it run with klp_mutex held. */
 struct {
@@ -277,6 +287,87 @@ long BPF_PROG(entry_created, struct kernfs_node *folder, struct kernfs_node *ent
 		bpf_ringbuf_submit(e, 0);
 	}
 	return checked(answer);
+}
+
+static __always_inline int is_klpd(void)
+{
+	__u32 zero = 0;
+	struct guard_config *c = bpf_map_lookup_elem(&config, &zero);
+
+	return c && c->klpd && c->klpd == bpf_get_current_cgroup_id();
+}
+
+static __always_inline int permits(struct guard_permission *permission, int attribute)
+{
+	return attribute == ATTRIBUTE_ENABLED ? permission->enabled : permission->force;
+}
+
+/* Whether anybody may write to the attribute; on anything but VERDICT_ALLOWED, why not. */
+static __always_inline int ask_permissions(struct livepatch *livepatch, int attribute)
+{
+	struct livepatch any = {};
+	struct guard_permission *permission = bpf_map_lookup_elem(&permissions, &any);
+	struct guard_counters *c = count();
+
+	if (permission && permits(permission, attribute))
+		return VERDICT_ALLOWED;
+	permission = bpf_map_lookup_elem(&permissions, livepatch);
+	if (!permission || !c)
+		return VERDICT_STALE;
+	if (permission->generation && permission->generation != c->generation)
+		return VERDICT_STALE;
+	return permits(permission, attribute) ? VERDICT_ALLOWED : VERDICT_FORBIDDEN;
+}
+
+static __always_inline long write(struct kernfs_node *node)
+{
+	struct livepatch livepatch = {};
+	struct guard_counters *c = count();
+	struct kernfs_node *directory;
+	int attribute, verdict;
+	__u32 in_mode = mode();
+	struct guard_event *e;
+	long answer = -EPERM;
+
+	if (is_named(node, "enabled", sizeof("enabled")))
+		attribute = ATTRIBUTE_ENABLED;
+	else if (is_named(node, "force", sizeof("force")))
+		attribute = ATTRIBUTE_FORCE;
+	else
+		return 0;
+	directory = parent_of(node);
+	if (!is_livepatch_folder(parent_of(directory)) || is_klpd())
+		return 0;
+	bpf_probe_read_kernel_str(livepatch.name, sizeof(livepatch.name), BPF_CORE_READ(directory, name));
+	verdict = in_mode == MODE_OFF ? VERDICT_OFF : ask_permissions(&livepatch, attribute);
+	if (verdict == VERDICT_ALLOWED || in_mode == MODE_OBSERVE || in_mode == MODE_OFF)
+		answer = 0;
+
+	if (c)
+		__sync_fetch_and_add(answer ? &c->refused : &c->allowed, 1);
+	e = new_event(EVENT_WRITE);
+	if (e) {
+		e->way = attribute;
+		e->verdict = verdict;
+		e->refused = answer != 0;
+		__builtin_memcpy(e->module, livepatch.name, sizeof(e->module));
+		bpf_ringbuf_submit(e, 0);
+	}
+	return checked(answer);
+}
+
+/* Asked for each file that is opened, so all but a few leave after two looks at memory that is in use anyway. */
+SEC("lsm/file_open")
+long BPF_PROG(attribute_opened, struct file *file)
+{
+	struct inode *inode;
+
+	if (!(file->f_mode & FMODE_WRITE))
+		return 0;
+	inode = file->f_inode;
+	if (inode->i_sb->s_magic != SYSFS_MAGIC)
+		return 0;
+	return write(inode->i_private);
 }
 
 static __always_inline void next_generation(void)

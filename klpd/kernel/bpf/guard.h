@@ -5,7 +5,7 @@
 #include "kernel.h"
 #include "sha256.h"
 
-#define GUARD_ABI 1
+#define GUARD_ABI 2
 
 /* ENFORCE is 0: a guard that nobody has told anything is closed.  So is one told a mode that it does not know. */
 enum guard_mode {
@@ -18,6 +18,7 @@ enum guard_event_kind {
 	EVENT_LOAD = 1,
 	EVENT_TRANSITION_START = 2, /* of a reversal, too */
 	EVENT_TRANSITION_END = 3,
+	EVENT_WRITE = 4, /* an attribute of a livepatch was opened for writing */
 };
 
 /* How a livepatch came: by finit_module(2), by init_module(2), or unseen up to its entry in /sys/kernel/livepatch. */
@@ -25,6 +26,12 @@ enum guard_way {
 	WAY_FILE = 1,
 	WAY_BUFFER = 2,
 	WAY_ENTRY = 3,
+};
+
+/* The attributes of a livepatch that change something. */
+enum guard_attribute {
+	ATTRIBUTE_ENABLED = 1,
+	ATTRIBUTE_FORCE = 2,
 };
 
 /* What the bytes of a module are.  Of plain ones there is no event. */
@@ -39,22 +46,32 @@ enum guard_verdict {
 	VERDICT_ALLOWED = 1,
 	VERDICT_UNAPPROVED = 2,
 	VERDICT_EXPIRED = 3,
-	VERDICT_STALE = 4, /* approved for another generation of the stack */
+	VERDICT_STALE = 4, /* approved, or permitted, for another generation of the stack */
 	VERDICT_TOO_BIG = 5,
 	VERDICT_UNREADABLE = 6, /* the kernel's copy could not be read: no digest */
 	VERDICT_COMPRESSED = 7, /* answered with ENOSYS: kmod decompresses it and comes back */
 	VERDICT_OFF = 8,
+	VERDICT_FORBIDDEN = 9, /* not permitted to write */
 };
 
 struct guard_config {
 	__u32 abi;
 	__u32 mode;
 	__u8 object[SHA256_SIZE]; /* digest of the object file that the programs come from */
+	__u64 klpd; /* the id of klpd's cgroup, whose writes klpd has judged itself; 0: none */
 };
 
 struct guard_approval {
 	__u64 expires_ns; /* CLOCK_MONOTONIC */
 	__u64 generation; /* 0: any */
+};
+
+/* What may be written to the attributes of one livepatch; under the empty name, to those of any. */
+struct guard_permission {
+	__u64 generation; /* 0: any */
+	__u8 enabled;
+	__u8 force;
+	__u8 reserved[6];
 };
 
 struct guard_counters {
@@ -73,7 +90,7 @@ struct guard_event {
 	__u32 tgid;
 	__u32 uid;
 	__u8 kind;
-	__u8 way;
+	__u8 way; /* of a write: the attribute */
 	__u8 input;
 	__u8 verdict;
 	__u8 refused; /* the caller got an error; a mode may let pass what the verdict would not */
@@ -84,5 +101,6 @@ struct guard_event {
 	__u32 padding;
 };
 
-_Static_assert(sizeof(struct guard_config) == 40, "as guard_abi.py has it");
+_Static_assert(sizeof(struct guard_config) == 48, "as guard_abi.py has it");
+_Static_assert(sizeof(struct guard_permission) == 16, "as guard_abi.py has it");
 _Static_assert(sizeof(struct guard_event) == 152, "as guard_abi.py has it");

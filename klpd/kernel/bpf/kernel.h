@@ -41,6 +41,9 @@ enum {
 #define MODULE_NAME_LEN 56
 /* include/linux/sched.h */
 #define TASK_COMM_LEN 16
+/* include/linux/fs.h; include/uapi/linux/magic.h */
+#define FMODE_WRITE 2
+#define SYSFS_MAGIC 0x62656572
 /* include/linux/livepatch.h; KLP_UNDEFINED before Linux 6.10 */
 #define KLP_TRANSITION_IDLE (-1)
 
@@ -83,6 +86,20 @@ struct kernfs_node {
 /* Since Linux 6.15 the member has another name. */
 struct kernfs_node___rcu {
 	struct kernfs_node *__parent;
+};
+
+struct super_block {
+	unsigned long s_magic;
+};
+
+struct inode {
+	struct super_block *i_sb;
+	void *i_private;
+};
+
+struct file {
+	unsigned int f_mode;
+	struct inode *f_inode;
 };
 
 struct seq_file;

@@ -64,6 +64,16 @@ def test_a_veto_tells_when_what_by_whom_and_why() -> None:
     )
 
 
+def test_a_write_is_told_by_its_attribute() -> None:
+    fields = {"livepatch": "klp_v1", "attribute": "enabled", "pid": "812", "uid": "0", "command": "sh"}
+    assert shown(entry_of(MessageId.WRITE_ALLOWED, "a message", None, **fields)) == (
+        f"{STAMP}  allowed      a write to enabled of klp_v1 by sh[812] of uid 0"
+    )
+    vetoed = shown(entry_of(MessageId.WRITE_VETOED, "a message", STICKY, **fields)).splitlines()
+    assert vetoed[0] == f"{STAMP}  vetoed       a write to enabled of klp_v1 by sh[812] of uid 0"
+    assert "does not let an action take out state 0x1001" in vetoed[1]
+
+
 def test_an_approval_is_one_line() -> None:
     assert shown(loaded(MessageId.LOAD_APPROVED, APPROVED)) == (
         f"{STAMP}  approved     klp_v1 by insmod[812] of uid 0, from /root/klp_v1.ko"

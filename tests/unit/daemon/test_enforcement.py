@@ -7,7 +7,7 @@ import gzip
 import hashlib
 import lzma
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
@@ -16,12 +16,15 @@ from klpd.daemon.enforcement import Enforcement
 from klpd.daemon.store import Store
 from klpd.errors import ModuleFormatError
 from klpd.judge.rules import Permission, Ruling, builtin_policy
-from klpd.model import Decision
+from klpd.kernel.guard_abi import ANY_LIVEPATCH, Attribute, GuardPermission
+from klpd.model import Decision, Stack
+from tests import builders
+from tests.builders import denying, installed, sticky
 from tests.livepatches.build import build
 from tests.unit.daemon.fake_kernel import FakeKernel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from klpd.judge.rules import Policy
@@ -32,14 +35,18 @@ ALLOW_ALL = replace(DENY_ALL, default=Ruling(Permission.ALLOW, DENY_ALL.default.
 
 @dataclass
 class Approved:
-    """The guard's map."""
+    """The guard's maps."""
 
     digests: list[bytes] = field(default_factory=list)
+    permissions: dict[str, GuardPermission] = field(default_factory=dict)
 
     def approve(self, digest: bytes, *, seconds: float, generation: int | None = None) -> None:
         assert seconds > 0
         assert generation == 0
         self.digests.append(digest)
+
+    def permit(self, permissions: Mapping[str, GuardPermission]) -> None:
+        self.permissions = dict(permissions)
 
 
 @pytest.fixture(scope="module")
@@ -128,3 +135,42 @@ def test_what_the_guard_takes_for_a_livepatch_and_cannot_be_read_is_remembered_w
 def test_what_cannot_be_unpacked_cannot_be_told(enforcement: Enforcement, files: dict[str, bytes]) -> None:
     with pytest.raises(ModuleFormatError, match=r"klp_add\.ko\.xz: .*truncated"):
         enforcement.examine(lzma.compress(files["klp_add"])[:1000], "klp_add.ko.xz", 1)
+
+
+STATES: Final = (installed("klp_sticky", {1: 1}), installed("klp_free"))
+
+
+def test_the_guard_is_told_what_may_be_written_to_each_livepatch_of_this_stack(
+    files: dict[str, bytes], store: Store, approved: Approved
+) -> None:
+    enforcing(builders.policy(sticky(1), force=denying()), files, store, approved).permit(Stack(STATES, generation=7))
+    assert approved.permissions == {
+        "klp_sticky": GuardPermission(7, enabled=False, force=False),
+        "klp_free": GuardPermission(7, enabled=True, force=False),
+        ANY_LIVEPATCH: GuardPermission(0, enabled=False, force=False),
+    }
+
+
+def test_a_policy_that_objects_to_nothing_permits_it_for_any_stack(
+    files: dict[str, bytes], store: Store, approved: Approved
+) -> None:
+    enforcing(builders.policy(), files, store, approved).permit(Stack())
+    assert approved.permissions == {ANY_LIVEPATCH: GuardPermission(0, enabled=True, force=True)}
+
+
+def test_withdrawn_permissions_are_none(files: dict[str, bytes], store: Store, approved: Approved) -> None:
+    enforcement = enforcing(builders.policy(sticky(1)), files, store, approved)
+    enforcement.permit(Stack(STATES, generation=7))
+    enforcement.withdraw_permissions()
+    assert list(approved.permissions) == [ANY_LIVEPATCH]
+
+
+def test_the_verdict_behind_a_permission_is_remembered(
+    files: dict[str, bytes], store: Store, approved: Approved
+) -> None:
+    enforcement = enforcing(builders.policy(sticky(1)), files, store, approved)
+    enforcement.permit(Stack(STATES, generation=7))
+    verdict = enforcement.write_judged("klp_sticky", Attribute.ENABLED)
+    assert verdict is not None
+    assert (verdict.action, verdict.decision) == ("disable", Decision.DENY)
+    assert enforcement.write_judged("klp_nonesuch", Attribute.ENABLED) is None

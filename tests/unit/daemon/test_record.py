@@ -12,7 +12,7 @@ import pytest
 from klpd.daemon.enforcement import Judged
 from klpd.daemon.journal import Journal
 from klpd.daemon.record import Record
-from klpd.kernel.guard_abi import GuardEvent, GuardVerdict, Input, Lock, Way
+from klpd.kernel.guard_abi import Attribute, GuardEvent, GuardVerdict, Input, Lock, Way, WriteEvent
 from klpd.messages import MessageId
 from klpd.model import Decision, Finding, Rule, RuleKind, Verdict
 
@@ -48,18 +48,26 @@ def judged(decision: Decision) -> Judged:
 
 
 @pytest.fixture
-def entry(tmp_path: Path) -> Iterator[Callable[[GuardEvent, Judged | None], dict[str, str]]]:
-    """Records a decision and gives the entry's fields."""
+def entry_of(tmp_path: Path) -> Iterator[Callable[[Callable[[Record], None]], dict[str, str]]]:
+    """Has something recorded and gives the entry's fields."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(str(tmp_path / "socket"))
         receiver.settimeout(0)
 
-        def recorded(event: GuardEvent, judged: Judged | None) -> dict[str, str]:
-            Record(Journal(receiver.getsockname())).load_decided(event, judged)
+        def recorded(act: Callable[[Record], None]) -> dict[str, str]:
+            act(Record(Journal(receiver.getsockname())))
             lines = receiver.recv(1 << 16).decode().splitlines()
             return dict(line.split("=", 1) for line in lines)
 
         yield recorded
+
+
+@pytest.fixture
+def entry(
+    entry_of: Callable[[Callable[[Record], None]], dict[str, str]],
+) -> Callable[[GuardEvent, Judged | None], dict[str, str]]:
+    """Records a decision on a load and gives the entry's fields."""
+    return lambda event, judged: entry_of(lambda record: record.load_decided(event, judged))
 
 
 @pytest.mark.parametrize(
@@ -100,3 +108,54 @@ def test_bytes_that_nobody_judged_are_refused_with_a_way_out(
 
 def test_a_file_that_could_not_be_read_says_why(entry: Callable[[GuardEvent, Judged | None], dict[str, str]]) -> None:
     assert entry(EVENT, Judged(FILE, None, f"{FILE}: truncated"))["KLPD_REASON"] == f"{FILE}: truncated"
+
+
+WRITE = WriteEvent(
+    time_ns=1,
+    generation=1,
+    livepatch="klp_one",
+    attribute=Attribute.ENABLED,
+    verdict=GuardVerdict.FORBIDDEN,
+    allowed=False,
+    pid=7,
+    tid=7,
+    uid=0,
+    command="sh",
+)
+DENIED = Verdict("disable", "klp_one", Decision.DENY, (), (Finding(Decision.DENY, "state-change", RULE, "it stays"),))
+FREE = Verdict("disable", "klp_one", Decision.ALLOW, (), (Finding(Decision.ALLOW, "no-rule", RULE, "it may go"),))
+KERNEL = Verdict(
+    "disable",
+    "klp_one",
+    Decision.DENY,
+    (),
+    (Finding(Decision.DENY, "transition-running", Rule(RuleKind.KERNEL, "enabled_store"), "busy"),),
+)
+STALE = replace(WRITE, verdict=GuardVerdict.STALE)
+OFF = replace(WRITE, verdict=GuardVerdict.OFF, allowed=True)
+
+
+@pytest.mark.parametrize(
+    ("event", "verdict", "kind", "reason"),
+    [
+        (WRITE, DENIED, MessageId.WRITE_VETOED, "it stays (/etc/klpd/policy.d/50-test.toml:3)"),
+        (WRITE, FREE, MessageId.WRITE_VETOED, "stale: "),
+        (STALE, None, MessageId.WRITE_VETOED, "stale: "),
+        (replace(WRITE, allowed=True), DENIED, MessageId.WRITE_AUDITED, "it stays"),
+        (replace(WRITE, verdict=GuardVerdict.ALLOWED, allowed=True), FREE, MessageId.WRITE_ALLOWED, ""),
+        (replace(WRITE, verdict=GuardVerdict.ALLOWED, allowed=True), KERNEL, MessageId.WRITE_ALLOWED, ""),
+        (OFF, DENIED, MessageId.WRITE_AUDITED, "it stays"),
+        (OFF, FREE, MessageId.WRITE_ALLOWED, ""),
+    ],
+)
+def test_a_write_is_told_with_what_became_of_it_and_why(
+    entry_of: Callable[[Callable[[Record], None]], dict[str, str]],
+    event: WriteEvent,
+    verdict: Verdict | None,
+    kind: MessageId,
+    reason: str,
+) -> None:
+    fields = entry_of(lambda record: record.write_decided(event, verdict))
+    assert fields["MESSAGE_ID"] == kind
+    assert fields.get("KLPD_REASON", "").startswith(reason)
+    assert (fields["KLPD_LIVEPATCH"], fields["KLPD_ATTRIBUTE"], fields["KLPD_COMMAND"]) == ("klp_one", "enabled", "sh")

@@ -35,6 +35,7 @@ class Looks:
         self.kernel.on_look = lambda _looks: self.looked.set()
         self.looked = threading.Event()
         self.store = Store(folder)
+        self.stacks: list[Stack] = []
         self.drifted: list[Drift] = []
         self.watch = Watch(
             self.kernel,
@@ -43,6 +44,7 @@ class Looks:
             lambda: POLICY,
             is_livepatch=lambda name: name.startswith("klp_"),
             later=lambda _seconds, _function: None,
+            looked=self.stacks.append,
             drifted=self.drifted.append,
         )
 
@@ -71,6 +73,11 @@ def test_so_is_one_that_goes_and_a_module_left_over(looks: Looks) -> None:
 def test_ordinary_modules_are_none(looks: Looks) -> None:
     looks.watch.modules_changed(frozenset({"dummy", "ext4"}))
     assert not looks.looked.wait(0.2)
+
+
+def test_each_stack_that_is_seen_is_told_of(looks: Looks) -> None:
+    looks.kernel.install(livepatch("klp_one"))
+    assert looks.watch.look() == looks.stacks[-1]
 
 
 def test_drift_is_told_of_when_it_is_seen_twice_and_once(looks: Looks) -> None:

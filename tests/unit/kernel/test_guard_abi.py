@@ -11,24 +11,30 @@ import pytest
 
 from klpd.kernel import bpf
 from klpd.kernel.guard_abi import (
+    ANY_LIVEPATCH,
     GUARD_ABI,
+    Attribute,
     GuardApproval,
     GuardConfig,
     GuardCounters,
     GuardEvent,
     GuardMode,
+    GuardPermission,
     GuardVerdict,
     Input,
     Lock,
     TransitionEvent,
     Way,
+    WriteEvent,
     parse_event,
+    permission_key,
 )
 
 HEADER: Final = bpf.object_path("guard").with_name("guard.h").read_text()
 # struct guard_event, member by member
 EVENT: Final = struct.Struct("=QQQ III 5B3x 16s56s32s4x")
 DIGEST: Final = bytes(range(32))
+WRITE: Final = 4
 
 
 def c_enum(name: str) -> dict[str, int]:
@@ -49,7 +55,7 @@ def test_the_abi_has_the_number_of_the_header() -> None:
 
 @pytest.mark.parametrize("mode", GuardMode)
 def test_modes_have_the_numbers_of_the_header(mode: GuardMode) -> None:
-    _, number, _ = struct.unpack("=II32s", GuardConfig(mode, DIGEST).pack())
+    _, number, _ = struct.unpack("=II40s", GuardConfig(mode, DIGEST).pack())
     assert number == c_enum("guard_mode")[mode.name]
 
 
@@ -81,6 +87,7 @@ def test_verdicts_have_the_numbers_of_the_header(verdict: GuardVerdict) -> None:
 def test_python_knows_every_enumerator() -> None:
     assert set(c_enum("guard_verdict")) == {each.name for each in GuardVerdict}
     assert set(c_enum("guard_way")) == {each.name for each in Way}
+    assert set(c_enum("guard_attribute")) == {each.name for each in Attribute}
     assert set(c_enum("guard_input")) == {each.name for each in Input} | {"PLAIN"}
     assert set(c_enum("guard_mode")) == {each.name for each in GuardMode}
 
@@ -104,6 +111,37 @@ def test_a_decision_is_read_member_by_member() -> None:
     )
 
 
+@pytest.mark.parametrize("attribute", Attribute)
+def test_attributes_have_the_numbers_of_the_header(attribute: Attribute) -> None:
+    found = parse_event(event(kind=WRITE, way=c_enum("guard_attribute")[attribute.name], seen=0))
+    assert isinstance(found, WriteEvent)
+    assert found.attribute is attribute
+
+
+def test_a_write_is_read_member_by_member() -> None:
+    assert parse_event(event(kind=WRITE, way=2, seen=0, verdict=9)) == WriteEvent(
+        time_ns=7,
+        generation=3,
+        livepatch="klp_one",
+        attribute=Attribute.FORCE,
+        verdict=GuardVerdict.FORBIDDEN,
+        allowed=False,
+        pid=10,
+        tid=11,
+        uid=1000,
+        command="insmod",
+    )
+
+
+def test_a_permission_is_written_member_by_member() -> None:
+    assert GuardPermission(7, enabled=True, force=False).pack() == struct.pack("=QBB6x", 7, 1, 0)
+
+
+def test_a_permission_stands_under_the_name_with_zeros_after_it() -> None:
+    assert permission_key("klp_one") == b"klp_one".ljust(56, b"\0")
+    assert permission_key(ANY_LIVEPATCH) == bytes(56)
+
+
 @pytest.mark.parametrize(("name", "ended"), [("TRANSITION_START", False), ("TRANSITION_END", True)])
 def test_a_transition_is_told_by_its_livepatch(name: str, ended: bool) -> None:
     found = parse_event(event(kind=c_enum("guard_event_kind")[name], way=0, seen=0, verdict=0))
@@ -124,8 +162,18 @@ def test_names_cannot_steer_a_terminal() -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", event()[:-1], event() + b"\0", event(way=9), event(seen=0), event(verdict=99), event(kind=77)],
-    ids=["nothing", "short", "long", "way", "input", "verdict", "kind"],
+    [
+        b"",
+        event()[:-1],
+        event() + b"\0",
+        event(way=9),
+        event(seen=0),
+        event(verdict=99),
+        event(kind=77),
+        event(kind=4, way=3),
+        event(kind=4, verdict=99),
+    ],
+    ids=["nothing", "short", "long", "way", "input", "verdict", "kind", "attribute", "verdict on a write"],
 )
 def test_an_event_of_another_abi_is_an_error(data: bytes) -> None:
     with pytest.raises(ValueError, match="event"):
@@ -133,13 +181,13 @@ def test_an_event_of_another_abi_is_an_error(data: bytes) -> None:
 
 
 def test_a_configuration_is_read_as_it_was_written() -> None:
-    config = GuardConfig(GuardMode.OBSERVE, DIGEST)
+    config = GuardConfig(GuardMode.OBSERVE, DIGEST, klpd=4711)
     assert GuardConfig.unpack(config.pack()) == config
 
 
 @pytest.mark.parametrize(
     "data",
-    [b"", struct.pack("=II32s", GUARD_ABI + 1, 0, DIGEST), struct.pack("=II32s", GUARD_ABI, 9, DIGEST)],
+    [b"", struct.pack("=II32sQ", GUARD_ABI + 1, 0, DIGEST, 0), struct.pack("=II32sQ", GUARD_ABI, 9, DIGEST, 0)],
     ids=["nothing", "abi", "mode"],
 )
 def test_the_configuration_of_another_abi_is_an_error(data: bytes) -> None:

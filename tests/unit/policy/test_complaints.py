@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from tests.unit.policy.site import Site
 
 SIXTY_FOUR = "0" * 64
+LIBRARY = Path(os.__file__).parent
 
 # One wrong thing each: the text, and all that is said of it.
 WRONG = [
@@ -86,6 +89,14 @@ WRONG = [
             f'2:22: directories: expected an absolute path without "//", "." and "..", found "{path}"',
         )
         for path in ("opt", "./opt", "/opt/", "/opt/../etc", "//opt", "/opt//a", "/.")
+    ),
+    (
+        f'[policy]\ndirectories = ["{LIBRARY}"]',
+        f"2:16: directories: klpd would have to wait for itself, since its own files are there ({LIBRARY})",
+    ),
+    (
+        f'[policy]\ndirectories = ["{LIBRARY.parent}"]',
+        f"2:16: directories: klpd would have to wait for itself, since its own files are there ({LIBRARY})",
     ),
     (
         '[policy]\ndirectories = ["/"]',
