@@ -79,11 +79,40 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Straggler:
-    """A task that has not switched to the transition's target state yet."""
+    """A task that has not switched to the transition's target state yet.
+
+    `since` is when the transition began, in seconds since the epoch; `run_state` the task's letter in /proc/PID/stat.
+    `stack` is its kernel stack, the innermost function first; `function` the one of these that the transition
+    exchanges, so that the task has to leave it first.  Empty or None is what could not be told.
+    """
 
     pid: int
     tid: int
     command: str
+    since: float | None = None
+    run_state: str = ""
+    wchan: str = ""
+    stack: tuple[str, ...] = ()
+    function: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """The running transition: of `tasks` tasks, the `stragglers` have not switched yet.
+
+    `goal` is "patched" or "unpatched"; `since` as a straggler has it.
+    """
+
+    livepatch: str
+    goal: str
+    tasks: int
+    stragglers: tuple[Straggler, ...] = ()
+    since: float | None = None
+
+    @property
+    def progress(self) -> float:
+        """The part of the tasks that have switched, 0 to 1."""
+        return 1 - len(self.stragglers) / self.tasks if self.tasks else 0.0
 
 
 @dataclass(frozen=True, slots=True)

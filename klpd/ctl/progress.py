@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from klpd.model import Verdict
-    from klpd.report import JobReport, Straggler
+    from klpd.report import JobReport
 
 _DOING: Final = {
     "load": "loading",
     "disable": "disabling",
     "reverse": "reversing the transition of",
+    "force": "forcing the transition of",
     "remove": "removing the module",
 }
 _BEFORE: Final = {
@@ -68,14 +69,15 @@ class PlainLines:
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self._events = Events()
-        self._shown: tuple[int, tuple[Straggler, ...]] = (0, ())
+        self._shown: tuple[int, tuple[int, ...]] = (0, ())
 
     def report(self, report: JobReport) -> None:
         for event in self._events.of(report):
             self.note(event)
             self._shown = (0, ())
         running = running_step(report)
-        shown = (int(report.progress * 10), report.stragglers if len(report.stragglers) <= _NAMED else ())
+        tids = tuple(each.tid for each in report.stragglers)
+        shown = (int(report.progress * 10), tids if len(tids) <= _NAMED else ())
         if running is not None and shown != self._shown and report.stragglers:
             self._shown = shown
             self.note(f"{doing(running)}: {transition(report)}")
@@ -161,7 +163,10 @@ def running_step(report: JobReport) -> Verdict | None:
 def transition(report: JobReport) -> str:
     """How far the running transition is, and which tasks it waits for."""
     count = len(report.stragglers)
-    named = [f"{each.tid} {each.command}" for each in report.stragglers[:_NAMED]]
+    named = [
+        f"{each.tid} {each.command}" + (f" in {each.function}" if each.function else "")
+        for each in report.stragglers[:_NAMED]
+    ]
     if count > len(named):
         named.append("...")
     return f"transition {report.progress:.0%} ({count} {'task' if count == 1 else 'tasks'} left: {', '.join(named)})"

@@ -123,6 +123,11 @@ class Jobs:
         job.set_state(JobState.WAITING)
         self._queue.put(job)
 
+    def cancel(self, job: Job) -> None:
+        """Ask a job to end early."""
+        job.cancel.set()
+        self._kernel.wake()
+
     def _job_changed(self, job: Job) -> None:
         if job.report.state.final:
             self._unfinished.discard(job.report.id)

@@ -254,7 +254,9 @@ class Manager:
         return job, path
 
     def _cancel(self, call: Call, job: Job) -> Future[object]:
-        return self._authorized(call, PolkitAction.CANCEL, {"job": str(job.report.id)}, lambda _uid: job.cancel.set())
+        return self._authorized(
+            call, PolkitAction.CANCEL, {"job": str(job.report.id)}, lambda _uid: self._jobs.cancel(job)
+        )
 
     def _authorized(
         self, call: Call, action: PolkitAction, details: Mapping[str, str], then: Callable[[int], None]

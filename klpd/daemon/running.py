@@ -6,17 +6,23 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Final, Protocol
 
+from klpd.daemon.stragglers import straggler
 from klpd.kernel import modules, sysfs
 from klpd.kernel.stack import read_stack
-from klpd.report import Straggler
+from klpd.kernel.tasks import TaskState, read_task
+from klpd.report import Transition
 
 if TYPE_CHECKING:
+    from klpd.daemon.transitions import Transitions
     from klpd.kernel.guard import Guard
     from klpd.kernel.memory import KernelMemory
     from klpd.kernel.stack import Known
     from klpd.model import Stack
 
 _APPROVAL_SECONDS: Final = 30.0
+_MOST_LOOKED_INTO: Final = 64
+"""Of more stragglers, which a transition has when it begins, nobody wants to see the stacks."""
+_PATCHED: Final = 1  # KLP_PATCHED, or KLP_TRANSITION_PATCHED since Linux 6.10; KLP_UNPATCHED is 0
 
 
 class Kernel(Protocol):
@@ -30,20 +36,33 @@ class Kernel(Protocol):
 
     def set_enabled(self, name: str, *, enabled: bool) -> None: ...
 
+    def force(self, name: str) -> None:
+        """Force the livepatch's transition to its end."""
+        ...
+
     def remove(self, name: str) -> None: ...
 
-    def tasks(self) -> tuple[tuple[Straggler, int], ...]:
-        """The tasks with a patch state, which is 0 (unpatched) or 1 (patched); none outside a transition."""
+    def transition(self, stack: Stack) -> Transition | None:
+        """How far the transition of `stack` is; None where none runs."""
         ...
+
+    def wait(self, stack: Stack, seconds: float) -> None:
+        """Wait until a transition may have begun or ended since `stack` was read, or for so long, or until `wake`."""
+        ...
+
+    def wake(self) -> None: ...
 
 
 class RunningKernel:
     """The kernel that klpd runs on.  `memory` and `guard` are None where the kernel does not let klpd have them."""
 
-    def __init__(self, memory: KernelMemory | None, guard: Guard | None, known: Known) -> None:
+    def __init__(
+        self, memory: KernelMemory | None, guard: Guard | None, known: Known, transitions: Transitions
+    ) -> None:
         self._memory = memory
         self._guard = guard
         self._known = known
+        self._transitions = transitions
 
     def stack(self) -> Stack:
         generation = 0 if self._guard is None else self._guard.generation()
@@ -63,13 +82,38 @@ class RunningKernel:
     def set_enabled(self, name: str, *, enabled: bool) -> None:
         sysfs.write_enabled(name, enabled=enabled)
 
+    def force(self, name: str) -> None:
+        sysfs.write_force(name)
+
     def remove(self, name: str) -> None:
         modules.remove_module(name)
 
-    def tasks(self) -> tuple[tuple[Straggler, int], ...]:
-        if self._memory is None:
-            return ()
-        return tuple(
-            (Straggler(pid=each.tgid, tid=each.pid, command=each.command), each.patch_state)
-            for each in self._memory.read_stragglers()
+    def transition(self, stack: Stack) -> Transition | None:
+        moving = stack.transition
+        if moving is None:
+            return None
+        since = self._transitions.since(stack)
+        goal = _PATCHED if moving.enabled else 0
+        tasks = () if self._memory is None else self._memory.read_tasks()
+        late = [each for each in tasks if each.patch_state != goal]
+        return Transition(
+            livepatch=moving.name,
+            goal="patched" if moving.enabled else "unpatched",
+            tasks=len(tasks),
+            stragglers=tuple(
+                straggler(
+                    each,
+                    read_task(each.pid) if len(late) <= _MOST_LOOKED_INTO else TaskState(),
+                    stack,
+                    since=since,
+                )
+                for each in late
+            ),
+            since=since,
         )
+
+    def wait(self, stack: Stack, seconds: float) -> None:
+        self._transitions.wait(stack.generation, seconds)
+
+    def wake(self) -> None:
+        self._transitions.wake()

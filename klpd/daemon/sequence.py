@@ -14,7 +14,7 @@ from klpd.daemon.running import Kernel
 from klpd.errors import JobError, KernelError, TimedOutError, VetoedError
 from klpd.judge.rules import OnTimeout, Policy
 from klpd.judge.verdict import judge, obstructs
-from klpd.model import Disable, Load, Remove, Reverse
+from klpd.model import Disable, Force, Load, Remove, Reverse
 from klpd.report import StepState
 
 if TYPE_CHECKING:
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from klpd.model import Action, Installed, Stack, Verdict
     from klpd.report import Straggler
 
-_LOOK: Final = 0.25
-"""Seconds between two looks at a running transition; the kernel itself tries once a second."""
+_LOOK: Final = 1.0
+"""Seconds between two looks at the tasks of a running transition: the kernel itself tries as often to end it."""
+_PATIENCE_STEP: Final = 0.05
 _REMOVAL_PATIENCE: Final = 5.0
 """Seconds for the last reference to a disabled livepatch's module to go (klp_free_patch_finish runs on a worker)."""
 
@@ -99,14 +100,27 @@ class Sequence:
                 moving = stack.transition
                 self.kernel.set_enabled(name, enabled=moving is None or not moving.enabled)
                 self._await_transition(name, reversible=False)
+            case Force(name):
+                self.kernel.force(name)
+                self._await_transition(name, reversible=False)
             case Remove(name):
                 self._remove(name)
-        found = [each.name for each in self.kernel.stack().livepatches]
+        found = self._found(expected)
         if found not in expected:
             raise JobError(
                 f"installed are now: {', '.join(found) or 'none'}; expected were: {', '.join(expected[0]) or 'none'}; "
                 "something else changed the stack meanwhile"
             )
+
+    def _found(self, expected: list[list[str]]) -> list[str]:
+        """The names of what is in force; a transition is over a moment before the last livepatch leaves the list."""
+        deadline = time.monotonic() + _REMOVAL_PATIENCE
+        while True:
+            stack = self.kernel.stack()
+            found = [each.name for each in stack.livepatches]
+            if found in expected or stack.transition is not None or time.monotonic() > deadline:
+                return found
+            time.sleep(_PATIENCE_STEP)
 
     def _in_force(self, name: str) -> bool:
         return self.kernel.stack().find(name) is not None
@@ -122,8 +136,12 @@ class Sequence:
     def _await_transition(self, name: str, *, reversible: bool = True) -> None:
         policy = self.policy()
         deadline = time.monotonic() + policy.transition_timeout
-        while (moving := self._moving(name)) is not None:
-            stragglers = self._show(moving)
+        while True:
+            stack = self.kernel.stack()
+            moving = stack.transition
+            if moving is None or moving.name != name:
+                return
+            stragglers = self._show(stack)
             if reversible and self.cancel.is_set():
                 reversible = self._reversed(moving)
                 if reversible:
@@ -135,18 +153,15 @@ class Sequence:
                         f"the transition of {name} took longer than {policy.transition_timeout:g} s and was "
                         f"reversed; it waited for: {_named(stragglers)}"
                     )
-            time.sleep(_LOOK)
+            until_late = deadline - time.monotonic()
+            self.kernel.wait(stack, min(_LOOK, until_late) if reversible and until_late > 0 else _LOOK)
 
-    def _moving(self, name: str) -> Installed | None:
-        moving = self.kernel.stack().transition
-        return moving if moving is not None and moving.name == name else None
-
-    def _show(self, moving: Installed) -> tuple[Straggler, ...]:
-        tasks = self.kernel.tasks()
-        goal = 1 if moving.enabled else 0
-        stragglers = tuple(task for task, state in tasks if state != goal)
-        self.observer.progress(1 - len(stragglers) / len(tasks) if tasks else 0.0, stragglers)
-        return stragglers
+    def _show(self, stack: Stack) -> tuple[Straggler, ...]:
+        transition = self.kernel.transition(stack)
+        if transition is None:
+            return ()
+        self.observer.progress(transition.progress, transition.stragglers)
+        return transition.stragglers
 
     def _reversed(self, moving: Installed) -> bool:
         """Reverse the transition, if that is allowed; else tell the observer why it is not."""
@@ -170,7 +185,7 @@ class Sequence:
             except KernelError as error:
                 if error.errno != errno.EAGAIN or time.monotonic() > deadline:
                     raise
-                time.sleep(_LOOK)
+                time.sleep(_PATIENCE_STEP)
             else:
                 return
 
@@ -184,7 +199,9 @@ def _outcomes(stack: Stack, action: Action) -> list[list[str]]:
 
 
 def _named(stragglers: tuple[Straggler, ...]) -> str:
-    named = [f"{each.command}[{each.tid}]" for each in stragglers[:5]]
+    named = [
+        f"{each.command}[{each.tid}]" + (f" in {each.function}" if each.function else "") for each in stragglers[:5]
+    ]
     if len(stragglers) > len(named):
         named.append(f"{len(stragglers) - len(named)} more")
     return ", ".join(named) or "nobody that could be named"

@@ -23,6 +23,7 @@ from klpd.daemon.policies import Policies
 from klpd.daemon.record import Record, is_approval
 from klpd.daemon.running import RunningKernel
 from klpd.daemon.store import Store
+from klpd.daemon.transitions import Transitions
 from klpd.daemon.watch import Watch
 from klpd.errors import GuardError, KernelError, PolicyError
 from klpd.kernel import gate, sysfs
@@ -58,7 +59,9 @@ class Daemon:
         self._store = Store()
         self._guard, self._no_guard = _guard(self._policies.current.mode)
         self._memory, self._no_memory = _memory()
-        self._kernel = RunningKernel(self._memory, self._guard, KnownLivepatches(self._store, self._watched))
+        self._transitions = Transitions()
+        known = KnownLivepatches(self._store, self._watched)
+        self._kernel = RunningKernel(self._memory, self._guard, known, self._transitions)
         self._enforcement = Enforcement(self._kernel, self._policy, self._store, self._guard)
         self._watch = Watch(
             self._kernel,
@@ -209,6 +212,8 @@ class Daemon:
             elif isinstance(event, WriteEvent):
                 verdict = self._enforcement.write_judged(event.livepatch, event.attribute)
                 self._record.write_decided(event, verdict)
+            else:
+                self._transitions.note(event)
         self._watch.look_soon()
 
     def _read_uevents(self) -> None:

@@ -93,7 +93,7 @@ class KernelMemory:
                 found = again
         raise KernelError("the kernel's list of livepatches keeps changing", errno.EAGAIN)
 
-    def read_stragglers(self) -> tuple[TaskInTransition, ...]:
+    def read_tasks(self) -> tuple[TaskInTransition, ...]:
         """All tasks of the running transition, those done included; none where none runs.  Raises KernelError."""
         return tuple(
             TaskInTransition(pid, tgid, readable(command), patch_state)

@@ -141,6 +141,18 @@ def write_enabled(name: str, *, enabled: bool, root: Path = ROOT) -> None:
         raise KernelError.of(f"cannot {'enable' if enabled else 'disable'} {name}", error) from error
 
 
+def write_force(name: str, *, root: Path = ROOT) -> None:
+    """Force the livepatch's transition to its end (`force_store` in kernel/livepatch/core.c).
+
+    Raises KernelError: EINVAL where it is not in transition, ENOENT, and EPERM where the guard refuses the write.
+    """
+    try:
+        with (root / "sys/kernel/livepatch" / name / "force").open("wb", buffering=0) as attribute:
+            attribute.write(b"1")
+    except OSError as error:
+        raise KernelError.of(f"cannot force the transition of {name}", error) from error
+
+
 def _attribute(path: Path) -> str | None:
     try:
         return path.read_text(encoding="ascii").strip()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,20 @@ def test_a_transition_that_takes_too_long_is_reversed_and_the_straggler_named(ho
     assert "reversed" in done.stdout + done.stderr
     assert installed(host) == []
     assert "klp_stuck" not in host.run("cat /proc/modules").stdout
+
+
+def test_a_straggler_is_told_with_its_stack_and_the_function_that_holds_it(host: Host) -> None:
+    held(host, ALLOW_ALL)
+    apply = host.spawn("exec klpctl apply klp_stuck.ko")
+    host.run("while ! grep -qs 1 /sys/kernel/livepatch/klp_stuck/transition; do sleep 0.1; done; sleep 3", check=True)
+    (job,) = json.loads(host.run("klpctl status --json", check=True).stdout)["jobs"]
+    (straggler,) = job["stragglers"]
+    assert (straggler["command"], straggler["run_state"]) == ("klp_test_held", "S")
+    assert straggler["function"] == straggler["stack"][0] == "klp_test_wait [klp_test_target]"
+    assert straggler["wchan"] == "klp_test_wait"
+    assert float(host.run("date +%s.%N").stdout) - straggler["since"] > 2
+    host.run(LET_GO, check=True)
+    assert apply.wait(60) == 0
 
 
 def test_ctrl_c_reverses_it_too_and_the_next_one_goes_through(host: Host) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from klpd.errors import KernelError
-from klpd.model import Disable, Installed, Livepatch, Load, Remove, Stack
-from klpd.report import Straggler
+from klpd.model import Disable, Force, Installed, Livepatch, Load, Remove, Stack
+from klpd.report import Straggler, Transition
 
 RELEASE = "6.1.0-test"
 
@@ -83,8 +83,22 @@ class FakeKernel:
             raise KernelError(f"cannot remove module {name}", errno.EAGAIN)
         self.now = self.now.after(Remove(name))
 
-    def tasks(self) -> tuple[tuple[Straggler, int], ...]:
-        return ((Straggler(7, 7, "sleeper"), 0), (Straggler(8, 8, "runner"), 1))
+    def force(self, name: str) -> None:
+        self.calls.append(f"force {name}")
+        self.now = self.now.after(Force(name))
+
+    def transition(self, stack: Stack) -> Transition | None:
+        moving = stack.transition
+        if moving is None:
+            return None
+        late = Straggler(7, 7, "sleeper") if moving.enabled else Straggler(8, 8, "runner")
+        return Transition(moving.name, "patched" if moving.enabled else "unpatched", 2, (late,))
+
+    def wait(self, stack: Stack, seconds: float) -> None:
+        assert seconds > 0
+
+    def wake(self) -> None:
+        pass
 
     def install(self, *livepatches: Livepatch) -> None:
         """As if they had been loaded long ago."""

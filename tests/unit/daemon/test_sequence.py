@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from klpd.daemon import sequence
 from klpd.daemon.sequence import CanceledError, Sequence
 from klpd.errors import JobError, TimedOutError, VetoedError
-from klpd.judge.planner import plan_apply, plan_disable
+from klpd.judge.planner import Plan, Step, plan_apply, plan_disable
 from klpd.judge.rules import Mode, OnTimeout, Permission, Policy, Ruling, StateRule, Way
-from klpd.model import Rule, RuleKind, State
+from klpd.judge.verdict import judge
+from klpd.model import Force, Rule, RuleKind, State
 from tests.unit.daemon.fake_kernel import FakeKernel, livepatch
 
 if TYPE_CHECKING:
-    from klpd.judge.planner import Plan
     from klpd.model import Livepatch
     from klpd.report import StepState, Straggler
 
@@ -52,11 +51,6 @@ class Notes:
 
     def note(self, message: str) -> None:
         self.notes.append(message)
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sequence, "_LOOK", 0.0)
 
 
 def kernel(*known: Livepatch, lasting: int | None = 1) -> FakeKernel:
@@ -109,6 +103,17 @@ def test_a_transition_that_takes_too_long_is_reversed_and_its_module_removed() -
         run(fake, plan_apply(fake.now, ONE, POLICY), policy=replace(POLICY, transition_timeout=0.0))
     assert fake.calls == ["load klp_one", "disable klp_one", "remove klp_one"]
     assert fake.now.livepatches == ()
+
+
+def test_forcing_ends_a_transition_that_would_not_end() -> None:
+    fake = kernel(ONE, lasting=None)
+    fake.load(b"klp_one", "klp_one", 0)
+    action = Force("klp_one")
+    allowing = replace(POLICY, force=ALLOW)
+    run(fake, Plan("force klp_one", (Step(action, judge(fake.now, action, allowing)),)), policy=allowing)
+    assert fake.calls[-1] == "force klp_one"
+    assert fake.now.transition is None
+    assert [each.name for each in fake.now.livepatches] == ["klp_one"]
 
 
 def test_on_timeout_wait_waits() -> None:

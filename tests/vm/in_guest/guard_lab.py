@@ -209,7 +209,7 @@ def patches() -> object:
 
 def tasks() -> object:
     with KernelMemory() as memory:
-        return to_plain(memory.read_stragglers())
+        return to_plain(memory.read_tasks())
 
 
 def costs(path: str, *, times: int = 20) -> dict[str, object]:
