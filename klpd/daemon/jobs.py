@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from klpd.daemon.sequence import CanceledError, Sequence, veto
-from klpd.errors import INTERNAL_ERROR, KlpdError, LimitError
+from klpd.errors import INTERNAL_ERROR, JobError, KlpdError, LimitError
 from klpd.judge.verdict import obstructs
 from klpd.report import JobReport, JobState, StepReport, StepState
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from klpd.daemon.running import Kernel
+    from klpd.daemon.store import Store
+    from klpd.daemon.unfinished import SavedJob, Unfinished
     from klpd.judge.planner import Plan
     from klpd.judge.rules import Policy
     from klpd.report import Straggler
@@ -30,11 +32,11 @@ _MOST_UNFINISHED: Final = 64
 class Job:
     """One job; `report` is always whole, from whichever thread it is looked at."""
 
-    def __init__(
-        self, job_id: int, kind: str, goal: str, prepare: Callable[[], Plan], changed: Callable[[Job], None]
-    ) -> None:
-        self.report = JobReport(job_id, kind, goal, JobState.AUTHORIZING)
+    def __init__(self, report: JobReport, prepare: Callable[[], Plan], changed: Callable[[Job], None]) -> None:
+        self.report = report
         self.prepare = prepare
+        self.plan: Plan | None = None
+        self.resumed: SavedJob | None = None
         self.cancel = threading.Event()
         self._changed = changed
 
@@ -43,6 +45,7 @@ class Job:
 
     def planned(self, plan: Plan) -> None:
         """Take over the plan's goal and steps."""
+        self.plan = plan
         steps = tuple(StepReport(each.verdict, StepState.PENDING) for each in plan.steps)
         self._set(replace(self.report, goal=plan.goal, steps=steps))
 
@@ -91,18 +94,20 @@ class Jobs:
         self,
         kernel: Kernel,
         policy: Callable[[], Policy],
-        data_of: Callable[[str], bytes],
+        store: Store,
+        unfinished: Unfinished,
         *,
         changed: Callable[[Job], None],
         ended: Callable[[], object],
     ) -> None:
         self._kernel = kernel
         self._policy = policy
-        self._data_of = data_of
+        self._store = store
+        self._unfinished_file = unfinished
         self._changed = changed
         self._ended = ended
         self._queue: queue.SimpleQueue[Job] = queue.SimpleQueue()
-        self._last_id = 0
+        self._last_id = unfinished.last_id
         self._unfinished: set[int] = set()
         threading.Thread(target=self._work, name="jobs", daemon=True).start()
 
@@ -114,14 +119,22 @@ class Jobs:
         if len(self._unfinished) >= _MOST_UNFINISHED:
             raise LimitError(f"{_MOST_UNFINISHED} jobs wait already; let some of them end first")
         self._last_id += 1
-        job = Job(self._last_id, kind, goal, prepare, self._job_changed)
+        job = Job(JobReport(self._last_id, kind, goal, JobState.AUTHORIZING), prepare, self._job_changed)
         self._unfinished.add(self._last_id)
         return job
 
     def enqueue(self, job: Job) -> None:
         """Let an authorized job take its turn."""
-        job.set_state(JobState.WAITING)
+        if job.resumed is None:
+            job.set_state(JobState.WAITING)
         self._queue.put(job)
+
+    def resume(self, saved: SavedJob) -> Job:
+        """A job that a former klpd left unfinished, to be enqueued; it tells at once how it was."""
+        job = Job(saved.report, lambda: saved.plan(self._store.find), self._job_changed)
+        job.resumed = saved
+        self._unfinished.add(saved.report.id)
+        return job
 
     def cancel(self, job: Job) -> None:
         """Ask a job to end early."""
@@ -131,6 +144,7 @@ class Jobs:
     def _job_changed(self, job: Job) -> None:
         if job.report.state.final:
             self._unfinished.discard(job.report.id)
+        self._unfinished_file.note(job.report, job.plan)
         self._changed(job)
 
     def _work(self) -> None:
@@ -151,6 +165,9 @@ class Jobs:
     def _run(self, job: Job) -> str | None:
         if job.cancel.is_set():
             raise CanceledError("canceled before it began")
+        if job.resumed is not None:
+            self._resume(job, job.resumed)
+            return None
         job.set_state(JobState.RUNNING)
         plan = job.prepare()
         job.planned(plan)
@@ -160,5 +177,19 @@ class Jobs:
             raise veto(obstacle)
         if not plan.steps:
             return "nothing to do: it is so already"
-        Sequence(self._kernel, self._policy, self._data_of, job, job.cancel).run(plan)
+        self._sequence(job).run(plan)
         return None
+
+    def _resume(self, job: Job, saved: SavedJob) -> None:
+        if not saved.actions:
+            raise JobError("klpd was restarted before the job began; ask for it again")
+        plan = job.plan = job.prepare()
+        sequence = self._sequence(job)
+        if saved.report.state is JobState.REVERSING:
+            sequence.end_reversal(plan.steps[saved.begun].action)
+        job.set_state(JobState.RUNNING)
+        at_rest = frozenset(each.name for each in self._store.history.moments[-1].members)
+        sequence.resume(plan, saved.begun, at_rest)
+
+    def _sequence(self, job: Job) -> Sequence:
+        return Sequence(self._kernel, self._policy, self._store.read, job, job.cancel)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from klpd.daemon.record import Record
     from klpd.daemon.running import Kernel
     from klpd.daemon.store import History, Moment, Store
+    from klpd.daemon.unfinished import SavedJob
     from klpd.judge.drift import Drift
     from klpd.judge.planner import Plan
     from klpd.model import Livepatch, Stack
@@ -125,6 +126,10 @@ class Manager:
                 "disable", f"disable {drift.livepatch}", lambda: self._disabling(drift.livepatch)
             )
             self._jobs.enqueue(job)
+
+    def take_up(self, saved: SavedJob) -> None:
+        """Go on with a job that a former klpd left unfinished."""
+        self._jobs.enqueue(self._published(self._jobs.resume(saved))[0])
 
     def stop(self) -> None:
         self._workers.shutdown(cancel_futures=True)
@@ -248,7 +253,9 @@ class Manager:
         return path
 
     def _new_job(self, kind: str, goal: str, prepare: Callable[[], Plan]) -> tuple[Job, str]:
-        job = self._jobs.new(kind, goal, prepare)
+        return self._published(self._jobs.new(kind, goal, prepare))
+
+    def _published(self, job: Job) -> tuple[Job, str]:
         path = self._job_objects.publish(job, lambda cancel: self._cancel(cancel, job))
         self._object.emit("JobNew", GLib.Variant("(uo)", (job.report.id, path)))
         return job, path

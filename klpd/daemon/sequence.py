@@ -14,7 +14,7 @@ from klpd.daemon.running import Kernel
 from klpd.errors import JobError, KernelError, TimedOutError, VetoedError
 from klpd.judge.rules import OnTimeout, Policy
 from klpd.judge.verdict import judge, obstructs
-from klpd.model import Disable, Force, Load, Remove, Reverse
+from klpd.model import Disable, Force, Load, Remove, Reverse, target
 from klpd.report import StepState
 
 if TYPE_CHECKING:
@@ -70,8 +70,36 @@ class Sequence:
         refuses it, TimedOutError where its transition was reversed for taking too long, CanceledError, and JobError
         where the stack in the end is not the one planned.
         """
+        self._steps(plan, 0, self._take)
+
+    def resume(self, plan: Plan, first: int, at_rest: frozenset[str]) -> None:
+        """Carry out the steps from `first` on, which a former klpd may have begun; `at_rest` names the livepatches that
+        were in force when no transition ran the last time.  Raises what `run` does.
+        """
+        self._steps(plan, first, lambda action: self._finish(action, at_rest))
+
+    def end_reversal(self, action: Action) -> None:
+        """End what a former klpd began: to reverse the transition of a step that took too long, or was canceled.
+
+        Always raises JobError, with what came of it.
+        """
+        name = target(action)
+        moving = self.kernel.stack().transition
+        forwards = isinstance(action, Load)
+        if moving is not None and moving.name == name and moving.enabled is forwards:
+            self._reversed(moving)
+        self._await_transition(name, reversible=False)
+        there = self.kernel.stack().find(name) is not None
+        if forwards and not there and self.kernel.stack().leftover(name) is not None:
+            self._remove(name)
+        ended = "it had come to its end already" if there is forwards else "that is done"
+        raise JobError(f"klpd was restarted while it reversed the transition of {name}: {ended}")
+
+    def _steps(self, plan: Plan, first: int, take_first: Callable[[Action], None]) -> None:
         guessed = any(isinstance(each.action, Load) and each.action.livepatch.replace is None for each in plan.steps)
         for index, step in enumerate(plan.steps):
+            if index < first:
+                continue
             if self.cancel.is_set():
                 raise CanceledError(f"canceled before the step: {step.verdict.action} {step.verdict.livepatch}")
             self.observer.step(index, StepState.RUNNING)
@@ -80,11 +108,36 @@ class Sequence:
                 self.observer.step(index, StepState.DONE)
                 continue
             try:
-                self._take(step.action)
+                (take_first if index == first else self._take)(step.action)
             except Exception:
                 self.observer.step(index, StepState.FAILED)
                 raise
             self.observer.step(index, StepState.DONE)
+
+    def _finish(self, action: Action, at_rest: frozenset[str]) -> None:
+        """Take a step that may have been begun, or be over: how far it came is to be seen in the stack."""
+        stack = self.kernel.stack()
+        name = target(action)
+        installed = stack.find(name)
+        moving = installed is not None and installed.transition
+        match action:
+            case Load() if installed is not None:
+                self._await_begun(name, in_force=True)
+            case Disable() if moving or installed is None:
+                self._await_begun(name, in_force=False)
+            case Reverse() if installed is not None and moving and installed.enabled is (name in at_rest):
+                self._await_transition(name, reversible=False)
+            case Reverse() | Force() if not moving:
+                pass
+            case Remove() if stack.leftover(name) is None:
+                pass
+            case _:
+                self._take(action)
+
+    def _await_begun(self, name: str, *, in_force: bool) -> None:
+        self._await_transition(name)
+        if self._in_force(name) is not in_force:
+            raise JobError(f"the transition of {name} was reversed by somebody else, while klpd was restarted")
 
     def _take(self, action: Action) -> None:
         stack = self._judged(action)

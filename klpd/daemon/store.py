@@ -10,26 +10,24 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from klpd.daemon.state_files import STATE_DIRECTORY, boot_id, replace_file
 from klpd.errors import KlpdError
 from klpd.model import Livepatch
 from klpd.plain import PlainError, from_plain, to_plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from klpd.model import Installed, Stack
 
 log = logging.getLogger(__name__)
 
-STATE_DIRECTORY: Final = Path("/var/lib/klpd")
-_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _SPARE: Final = 16
 """How many livepatches beside those of this boot's history are kept."""
 
@@ -150,8 +148,8 @@ class Store:
     def _write(self, livepatch: Livepatch) -> None:
         digest = livepatch.digest
         try:
-            _replace(self._file(digest, "ko"), self._unwritten[digest])
-            _replace(self._file(digest, "json"), json.dumps(to_plain(livepatch)).encode())
+            replace_file(self._file(digest, "ko"), self._unwritten[digest])
+            replace_file(self._file(digest, "json"), json.dumps(to_plain(livepatch)).encode())
         except OSError as error:
             log.error("%s is not kept for a way back: %s", livepatch.name, error)
             return  # the bytes stay in memory, which does until a restart
@@ -161,7 +159,7 @@ class Store:
 
     def _set_history(self, history: History) -> None:
         self._history = history
-        _replace(self._history_file, json.dumps(to_plain(history)).encode())
+        replace_file(self._history_file, json.dumps(to_plain(history)).encode())
 
     def _file(self, digest: str, suffix: str) -> Path:
         return self._folder / f"{digest}.{suffix}"
@@ -177,12 +175,12 @@ class Store:
                 yield livepatch
 
     def _read_history(self) -> History:
-        boot_id = _BOOT_ID.read_text(encoding="ascii").strip()
+        this_boot = boot_id()
         try:
             history = from_plain(History, json.loads(self._history_file.read_bytes()))
         except (FileNotFoundError, PlainError, ValueError):
-            return History(boot_id)
-        return history if history.boot_id == boot_id and history.moments else History(boot_id)
+            return History(this_boot)
+        return history if history.boot_id == this_boot and history.moments else History(this_boot)
 
     def _forget_old(self) -> None:
         needed = {member.digest for moment in self._history.moments for member in moment.members}
@@ -191,13 +189,3 @@ class Store:
             del self._livepatches[digest]
             self._file(digest, "json").unlink(missing_ok=True)
             self._file(digest, "ko").unlink(missing_ok=True)
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write a file so that a crash leaves the old or the new one."""
-    temporary = path.with_name(f".{path.name}.new")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)

@@ -24,6 +24,7 @@ from klpd.daemon.record import Record, is_approval
 from klpd.daemon.running import RunningKernel
 from klpd.daemon.store import Store
 from klpd.daemon.transitions import Transitions
+from klpd.daemon.unfinished import Unfinished
 from klpd.daemon.watch import Watch
 from klpd.errors import GuardError, KernelError, PolicyError
 from klpd.kernel import gate, sysfs
@@ -74,10 +75,12 @@ class Daemon:
             drifted=lambda drift: self._loop.call_soon(lambda: self._manager.drift_found(drift)),
         )
         self._hold, self._no_hold = self._start_hold()
+        self._unfinished = Unfinished()
         self._jobs = Jobs(
             self._kernel,
             self._policy,
-            self._store.read,
+            self._store,
+            self._unfinished,
             changed=self._job_changed,
             ended=self._watch.look,
         )
@@ -107,6 +110,8 @@ class Daemon:
         for defence in self._defences():
             self._record.defence(defence)
         self._watch.look()
+        for saved in self._unfinished.jobs:
+            self._manager.take_up(saved)
         self._loop.on_signal(signal.SIGTERM, self._loop.quit)
         self._loop.on_signal(signal.SIGINT, self._loop.quit)
         self._loop.on_signal(signal.SIGHUP, self._reload_on_signal)

@@ -30,7 +30,9 @@ def livepatch(name: str, *, digest: str | None = None, cumulative: bool = True) 
 
 @dataclass
 class FakeKernel:
-    """`lasting` is how many looks a transition takes; None for one that never ends by itself."""
+    """`lasting` is how many looks a transition takes, None for one that never ends by itself; `reversal_lasting` how
+    many a reversed one does.
+    """
 
     files: dict[str, Livepatch]
     lasting: int | None = 1
@@ -38,6 +40,7 @@ class FakeKernel:
     calls: list[str] = field(default_factory=list)
     on_look: Callable[[int], None] = lambda _looks: None
     busy_removals: int = 0
+    reversal_lasting: int = 0
     _looks: int = 0
     _left: int | None = None
 
@@ -67,7 +70,7 @@ class FakeKernel:
         moving = self.now.transition
         if moving is not None and moving.name != name:
             raise KernelError(f"cannot disable {name}", errno.EBUSY)
-        self._left = self.lasting if moving is None else 0
+        self._left = self.lasting if moving is None else self.reversal_lasting
         self.now = replace(
             self.now,
             livepatches=tuple(

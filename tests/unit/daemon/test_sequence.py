@@ -11,10 +11,10 @@ import pytest
 
 from klpd.daemon.sequence import CanceledError, Sequence
 from klpd.errors import JobError, TimedOutError, VetoedError
-from klpd.judge.planner import Plan, Step, plan_apply, plan_disable
+from klpd.judge.planner import Plan, Step, plan_apply, plan_disable, plan_revert
 from klpd.judge.rules import Mode, OnTimeout, Permission, Policy, Ruling, StateRule, Way
 from klpd.judge.verdict import judge
-from klpd.model import Force, Rule, RuleKind, State
+from klpd.model import Force, Load, Rule, RuleKind, State
 from tests.unit.daemon.fake_kernel import FakeKernel, livepatch
 
 if TYPE_CHECKING:
@@ -178,3 +178,99 @@ def test_a_stack_that_somebody_else_changed_meanwhile_is_reported() -> None:
     fake.on_look = lambda looks: fake.disable_behind_the_back("klp_one") if looks == 4 else None
     with pytest.raises(JobError, match="something else changed the stack"):
         run(fake, plan_apply(fake.now, ONE, POLICY))
+
+
+# --- Taken up again ---
+
+
+def resume(fake: FakeKernel, plan: Plan, first: int = 0, at_rest: frozenset[str] = frozenset()) -> Notes:
+    notes = Notes()
+    Sequence(fake, lambda: POLICY, str.encode, notes).resume(plan, first, at_rest)
+    return notes
+
+
+def replacing() -> tuple[FakeKernel, Plan]:
+    fake = kernel(ONE, TWO, lasting=2)
+    fake.install(ONE)
+    return fake, plan_apply(fake.now, TWO, POLICY)
+
+
+def test_a_load_that_was_not_begun_is_taken() -> None:
+    fake, plan = replacing()
+    resume(fake, plan)
+    assert fake.calls == ["load klp_two", "remove klp_one"]
+
+
+def test_a_load_whose_transition_runs_is_watched_to_its_end() -> None:
+    fake, plan = replacing()
+    fake.load(b"klp_two", "klp_two", 0)
+    notes = resume(fake, plan)
+    assert fake.calls == ["load klp_two", "remove klp_one"]
+    assert notes.stragglers == ["sleeper"]
+
+
+def test_a_load_that_is_over_is_left_at_that() -> None:
+    fake, plan = replacing()
+    fake.install(TWO)
+    resume(fake, plan)
+    assert fake.calls == ["remove klp_one"]
+
+
+def test_a_removal_that_is_over_is_left_at_that() -> None:
+    fake, plan = replacing()
+    fake.install(TWO)
+    fake.remove("klp_one")
+    notes = resume(fake, plan, 1)
+    assert fake.calls == ["remove klp_one"]
+    assert notes.steps == [(1, "running"), (1, "done")]
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_disabling_is_begun_or_watched(*, begun: bool) -> None:
+    fake = kernel(ONE, lasting=2)
+    fake.install(ONE)
+    plan = plan_disable(fake.now, "klp_one", POLICY)
+    if begun:
+        fake.set_enabled("klp_one", enabled=False)
+    resume(fake, plan)
+    assert fake.calls == ["disable klp_one", "remove klp_one"]
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_reversal_is_begun_once(*, begun: bool) -> None:
+    fake = kernel(ONE, lasting=None)
+    fake.load(b"klp_one", "klp_one", 0)
+    plan = plan_revert(fake.now, (), POLICY)
+    if begun:
+        fake.set_enabled("klp_one", enabled=False)
+    resume(fake, plan)
+    assert fake.calls == ["load klp_one", "disable klp_one", "remove klp_one"]
+
+
+def test_what_somebody_else_took_back_meanwhile_is_an_error() -> None:
+    fake = kernel(ONE, lasting=None)
+    fake.reversal_lasting = 1
+    fake.load(b"klp_one", "klp_one", 0)
+    plan = Plan("apply klp_one", (Step(Load(ONE), judge(kernel().now, Load(ONE), POLICY)),))
+    fake.set_enabled("klp_one", enabled=False)
+    with pytest.raises(JobError, match="reversed by somebody else"):
+        resume(fake, plan)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_reversing_for_want_of_time_is_brought_to_its_end_and_told(*, begun: bool) -> None:
+    fake = kernel(ONE, lasting=None)
+    fake.load(b"klp_one", "klp_one", 0)
+    if begun:
+        fake.set_enabled("klp_one", enabled=False)
+    with pytest.raises(JobError, match="restarted while it reversed the transition of klp_one: that is done"):
+        Sequence(fake, lambda: POLICY, str.encode, Notes()).end_reversal(Load(ONE))
+    assert fake.calls == ["load klp_one", "disable klp_one", "remove klp_one"]
+
+
+def test_reversing_what_had_ended_is_told_as_such() -> None:
+    fake = kernel(ONE)
+    fake.install(ONE)
+    with pytest.raises(JobError, match="it had come to its end already"):
+        Sequence(fake, lambda: POLICY, str.encode, Notes()).end_reversal(Load(ONE))
+    assert fake.calls == []

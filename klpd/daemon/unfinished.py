@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The jobs that are not over, in /var/lib/klpd/jobs: what a klpd that starts anew takes up again.
+
+Nothing of it outlives a reboot: the kernel has forgotten then what the jobs were about.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from klpd.daemon.state_files import STATE_DIRECTORY, boot_id, replace_file
+from klpd.errors import JobError
+from klpd.judge.planner import Plan, Step
+from klpd.model import Disable, Force, Load, Remove, Reverse, target
+from klpd.plain import PlainError, from_plain, to_plain
+from klpd.report import JobReport, StepState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from klpd.model import Action, Livepatch
+
+log = logging.getLogger(__name__)
+
+_ACTIONS: Final = {each.__name__.lower(): each for each in (Disable, Reverse, Force, Remove)}
+_LOAD: Final = "load"
+
+
+@dataclass(frozen=True, slots=True)
+class SavedAction:
+    """An action of a plan; `digest` is that of the livepatch to load."""
+
+    action: str
+    livepatch: str
+    digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SavedJob:
+    """A job as it was last seen, with its plan's actions; none before it was planned."""
+
+    report: JobReport
+    actions: tuple[SavedAction, ...] = ()
+
+    @property
+    def begun(self) -> int:
+        """The rank of the step that was being taken, or else of the first that was not."""
+        return next(
+            (rank for rank, step in enumerate(self.report.steps) if step.state is not StepState.DONE),
+            len(self.report.steps),
+        )
+
+    def plan(self, find: Callable[[str], Livepatch | None]) -> Plan:
+        """The plan again; `find` gives the livepatch with a digest.  Raises JobError where one is not to be had."""
+        return Plan(
+            self.report.goal,
+            tuple(
+                Step(_action(action, find), step.verdict)
+                for action, step in zip(self.actions, self.report.steps, strict=True)
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Saved:
+    boot_id: str
+    last_id: int = 0
+    jobs: tuple[SavedJob, ...] = ()
+
+
+class Unfinished:
+    """The file.  May be used from any thread."""
+
+    def __init__(self, folder: Path = STATE_DIRECTORY) -> None:
+        self._file = folder / "jobs"
+        self._lock = threading.Lock()
+        self._saved = self._read()
+
+    @property
+    def last_id(self) -> int:
+        """The highest id that a job has had since the machine booted; 0 for none."""
+        return self._saved.last_id
+
+    @property
+    def jobs(self) -> tuple[SavedJob, ...]:
+        """The jobs that are not over, the oldest first."""
+        return self._saved.jobs
+
+    def note(self, report: JobReport, plan: Plan | None) -> None:
+        """Note how a job is; nothing is written where only its progress is another."""
+        job = SavedJob(replace(report, progress=0.0, stragglers=()), () if plan is None else _actions(plan))
+        with self._lock:
+            others = tuple(each for each in self._saved.jobs if each.report.id != report.id)
+            jobs = others if report.state.final else (*others, job)
+            saved = _Saved(self._saved.boot_id, max(self._saved.last_id, report.id), tuple(sorted(jobs, key=_id)))
+            if saved == self._saved:
+                return
+            self._saved = saved
+            try:
+                replace_file(self._file, json.dumps(to_plain(saved)).encode())
+            except OSError as error:
+                log.error("job %d will not be taken up again if klpd is restarted: %s", report.id, error)
+
+    def _read(self) -> _Saved:
+        this_boot = boot_id()
+        try:
+            saved = from_plain(_Saved, json.loads(self._file.read_bytes()))
+        except FileNotFoundError:
+            return _Saved(this_boot)
+        except (PlainError, ValueError) as error:
+            log.error("%s cannot be read, so that no job is taken up again: %s", self._file, error)
+            return _Saved(this_boot)
+        return saved if saved.boot_id == this_boot else _Saved(this_boot)
+
+
+def _id(job: SavedJob) -> int:
+    return job.report.id
+
+
+def _actions(plan: Plan) -> tuple[SavedAction, ...]:
+    return tuple(
+        SavedAction(
+            type(each.action).__name__.lower(),
+            target(each.action),
+            each.action.livepatch.digest if isinstance(each.action, Load) else None,
+        )
+        for each in plan.steps
+    )
+
+
+def _action(saved: SavedAction, find: Callable[[str], Livepatch | None]) -> Action:
+    if saved.action in _ACTIONS:
+        return _ACTIONS[saved.action](saved.livepatch)
+    livepatch = None if saved.digest is None else find(saved.digest)
+    if saved.action != _LOAD or livepatch is None:
+        raise JobError(
+            f"klpd was restarted before it loaded {saved.livepatch}, and does not have its file; apply it again"
+        )
+    return Load(livepatch)
