@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Runs in a test host: each livepatch loaded onto each of some stacks, by the bare kernel or by klpd.
+
+The arguments: "bare" or "klpd", the stacks as JSON, and the livepatches to load onto them, whose files are in /root.
+Tells in JSON, for each pair, how it ended.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Protocol
+
+from klpd.ctl.client import BusService
+from klpd.ctl.requests import Apply, Disable
+from klpd.errors import KernelError
+from klpd.kernel import modules, sysfs
+from klpd.report import JobReport
+
+FOLDER = Path("/root")
+STEP = 0.05
+
+
+class Loader(Protocol):
+    """Brings livepatches in and takes them out."""
+
+    def load(self, name: str) -> str: ...
+
+    def take_out(self, name: str) -> None: ...
+
+
+class Bare:
+    """The kernel alone, as insmod and echo have it."""
+
+    def load(self, name: str) -> str:
+        """How it ended: "ok", or the name of the error."""
+        try:
+            modules.load_module((FOLDER / f"{name}.ko").read_bytes(), name)
+        except KernelError as error:
+            return errno.errorcode[error.errno]
+        settle()
+        return "ok"
+
+    def take_out(self, name: str) -> None:
+        sysfs.write_enabled(name, enabled=False)
+        settle()
+
+
+class Klpd:
+    """klpd: the verdict on the load, and the end of the job."""
+
+    def __init__(self) -> None:
+        self._service = BusService()
+
+    def load(self, name: str) -> str:
+        file = str(FOLDER / f"{name}.ko")
+        verdict = self._service.check(file).decision
+        return f"{verdict} {self._end(self._service.start(Apply(file)))}"
+
+    def take_out(self, name: str) -> None:
+        assert self._end(self._service.start(Disable(name))) == "done"
+
+    def _end(self, job: str) -> str:
+        return next(
+            event.state.value
+            for event in self._service.follow(job)
+            if isinstance(event, JobReport) and event.state.final
+        )
+
+
+def settle() -> None:
+    while any(each.transition for each in sysfs.read_livepatches()):
+        time.sleep(STEP)
+
+
+def clean() -> None:
+    """Remove the modules of livepatches that are no longer in force."""
+    installed = {each.name for each in sysfs.read_livepatches()}
+    while left := [each for each in sysfs.read_modules() if each.is_livepatch and each.name not in installed]:
+        for each in left:
+            try:
+                modules.remove_module(each.name)
+            except KernelError as error:
+                if error.errno != errno.EAGAIN:  # the kernel lets go of it in a moment
+                    raise
+                time.sleep(STEP)
+
+
+def put_on(loader: Loader, stack: list[str], present: list[str]) -> None:
+    """Make `stack` the stack, if `present` is not that."""
+    if present == stack:
+        return
+    for name in reversed(present):
+        loader.take_out(name)
+    clean()
+    for name in stack:
+        loader.load(name)
+
+
+def installed() -> list[str]:
+    return [each.name for each in sysfs.read_livepatches()]
+
+
+def outcomes(loader: Loader, stacks: list[list[str]], names: list[str]) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for stack in stacks:
+        told = found[" ".join(stack)] = {}
+        for name in names:
+            if name in stack:
+                continue
+            put_on(loader, stack, sorted(installed(), key=lambda each: stack.index(each) if each in stack else 99))
+            told[name] = f"{loader.load(name)}: {' '.join(sorted(installed()))}"
+            clean()
+    return found
+
+
+if __name__ == "__main__":
+    how = Bare() if sys.argv[1] == "bare" else Klpd()
+    print(json.dumps(outcomes(how, json.loads(sys.argv[2]), sys.argv[3:])))
