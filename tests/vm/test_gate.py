@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+import pytest
 
 from klpd.errors import ExitStatus
 from klpd.messages import MessageId
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.vm.host import Host
+
+POLICY: Final = "/etc/klpd/policy.d/50-test.toml"
 
 
 def refused(host: Host, name: str) -> bool:
@@ -59,9 +63,21 @@ def test_the_early_unit_closes_it_before_modules_are_loaded_and_klpd_adopts_it(b
     assert bare_host.run(link, check=True).stdout == before
 
 
-def test_a_policy_that_does_not_check_closes_it_early(bare_host: Host) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        f"echo '[policy' > {POLICY}",
+        f"printf '\\377' > {POLICY}",
+        f"mkdir {POLICY}",
+        f"ln -s 50-test.toml {POLICY}",
+        "rm -r /etc/klpd/policy.d && touch /etc/klpd/policy.d",
+        "rm -r /etc/klpd/policy.d && ln -s policy.d /etc/klpd/policy.d",
+    ],
+    ids=["no-toml", "no-utf-8", "file-is-folder", "file-is-loop", "folder-is-file", "folder-is-loop"],
+)
+def test_a_policy_that_does_not_check_closes_it_early(bare_host: Host, damage: str) -> None:
     put_livepatches(bare_host, "klp_add")
-    bare_host.write("/etc/klpd/policy.d/50-test.toml", b"[policy\n")
+    bare_host.run(damage, check=True)
     bare_host.run("systemctl start klpd-guard", check=True)
     assert refused(bare_host, "klp_add")
 
