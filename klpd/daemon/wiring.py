@@ -130,6 +130,7 @@ class Daemon:
 
     def _close_guard(self, uid: int) -> None:
         gate.close_gate(self._present_guard(), self._policies.current.mode)
+        self._read_guard()
         self._record.guard_closed(uid)
         notify(f"STATUS={self._headline()}")
 

@@ -80,7 +80,7 @@ def test_the_gate_is_closed_before_modules_are_loaded_and_klpd_adopts_it(bare_ho
 
 def test_its_units_are_in_no_ordering_cycle(bare_host: Host) -> None:
     bare_host.reboot()
-    assert bare_host.run("journalctl --boot | grep -i cycle").stdout == ""
+    assert bare_host.run("journalctl --boot | grep -i 'ordering cycle'").stdout == ""
 
 
 def test_a_livepatch_that_is_to_be_loaded_early_is_refused_and_recorded(bare_host: Host) -> None:

@@ -10,7 +10,8 @@ import pytest
 from klpd.errors import ExitStatus
 from klpd.messages import MessageId
 from tests.vm.boot import Options
-from tests.vm.livepatches import installed, journal, put_livepatches
+from tests.vm.lab import Lab
+from tests.vm.livepatches import ALLOW_ALL, installed, journal, put_into_tree, put_livepatches, set_policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +62,37 @@ def test_the_early_unit_closes_it_before_modules_are_loaded_and_klpd_adopts_it(b
     before = bare_host.run(link, check=True).stdout
     bare_host.run("systemctl start klpd && klpctl guard status", check=True)
     assert bare_host.run(link, check=True).stdout == before
+
+
+def test_modprobe_of_a_livepatch_that_the_policy_denies_is_refused_with_the_rule(host: Host) -> None:
+    put_into_tree(host, "klp_add")
+    host.run("depmod --all", check=True)
+    assert "Operation not permitted" in host.run("modprobe klp_add").stderr
+    assert installed(host) == []
+    (entry,) = journal(host, MessageId.LOAD_VETOED)
+    assert (entry["KLPD_LIVEPATCH"], entry["KLPD_COMMAND"]) == ("klp_add", "modprobe")
+    assert "10-klpd.toml" in entry["KLPD_RULE"]
+
+
+def test_modprobe_of_a_livepatch_that_the_policy_allows_loads_it(host: Host) -> None:
+    set_policy(host, ALLOW_ALL)
+    put_into_tree(host, "klp_add")
+    host.run("depmod --all && modprobe klp_add", check=True)
+    assert installed(host) == ["klp_add"]
+    (entry,) = journal(host, MessageId.LOAD_APPROVED)
+    assert (entry["KLPD_LIVEPATCH"], entry["KLPD_COMMAND"]) == ("klp_add", "modprobe")
+
+
+@pytest.mark.parametrize(("way", "call"), [("memfd", "finit_module"), ("buffer", "init_module")])
+def test_a_livepatch_from_memory_is_refused_and_recorded_with_the_way_that_it_came(
+    host: Host, way: str, call: str
+) -> None:
+    set_policy(host, ALLOW_ALL)
+    lab = Lab(host)
+    assert lab.load(way, lab.livepatch("klp_add")) == "EPERM"
+    assert installed(host) == []
+    (entry,) = journal(host, MessageId.LOAD_VETOED)
+    assert (entry["KLPD_LIVEPATCH"], entry["KLPD_WAY"]) == ("klp_add", call)
 
 
 @pytest.mark.parametrize(
