@@ -107,6 +107,8 @@ class Daemon:
         self._end_uevents = self._loop.watch(self._uevents.fileno(), self._read_uevents)
         if self._guard is not None:
             self._loop.watch(self._guard.fileno(), self._read_guard)
+            # What came before, the self-test has taken from the ring: no event tells of that.
+            self._read_guard()
         for defence in self._defences():
             self._record.defence(defence)
         self._watch.look()
@@ -138,6 +140,7 @@ class Daemon:
 
     def _close_guard(self, uid: int) -> None:
         gate.close_gate(self._present_guard(), self._policies.current.mode)
+        self._read_guard()
         self._record.guard_closed(uid)
         notify(f"STATUS={self._headline()}")
 

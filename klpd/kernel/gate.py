@@ -6,8 +6,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from klpd.errors import KernelError
+from klpd.errors import GuardError, KernelError
 from klpd.judge.rules import Mode
+from klpd.kernel.guard import GuardState
 from klpd.kernel.guard_abi import GuardMode
 
 if TYPE_CHECKING:
@@ -42,10 +43,16 @@ def open_gate(guard: Guard, opened: Path = OPENED) -> None:
 
 
 def close_gate(guard: Guard, mode: Mode, opened: Path = OPENED) -> None:
-    """Do as the policy's mode says again, and test that it is so.  Raises KernelError."""
+    """Do as the policy's mode says again, and test that it is so.
+
+    Raises KernelError; GuardError where the guard refuses nothing, or not all, for another reason than the policy.
+    """
     try:
         opened.unlink(missing_ok=True)
     except OSError as error:
         raise KernelError.of(f"cannot remove {opened}", error) from error
     guard.set_mode(guard_mode(mode, opened))
     guard.test()
+    status = guard.status()
+    if status.state not in (GuardState.CLOSED, GuardState.OBSERVING):
+        raise GuardError(f"the guard is {status.state}: {status.reason}; put that right, and systemctl restart klpd")

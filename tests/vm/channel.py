@@ -49,6 +49,13 @@ class Channel:
             raise HostDied(self._ended)
         return answered
 
+    def restart(self, reason: str) -> None:
+        """Take it that the guest and its agent have started anew; commands that ran before are lost for ``reason``."""
+        self._greeted.clear()
+        for number, command in list(self._commands.items()):
+            command.lost(reason)
+            del self._commands[number]
+
     def set_clock(self) -> None:
         """Set the guest's real-time clock by this machine's."""
         self.send(Frame(Kind.CLOCK, 0, struct.pack("!Q", time.time_ns())))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final, Self
 
-from tests.vm.errors import CommandFailed, CommandTimeout
+from tests.vm.errors import CommandFailed, CommandTimeout, HarnessError
 from tests.vm.image import owned_by_root
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tests.vm.qemu import Qemu
 
 TIMEOUT: Final = 120.0  # seconds; emulation is slow, and whoever waits for nothing says so
+REBOOT_SECONDS: Final = 180.0  # to shut down, and as many again to boot: a unit may take 90 to stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,20 @@ class Host:
             on_stdout=on_stdout,
             on_stderr=on_stderr,
         )
+
+    def reboot(self) -> str:
+        """Shut down and boot again, with all that is on the disk: how the boot ended (systemctl is-system-running).
+
+        Kernel and command line are the same; commands that still run are lost.  Raises HarnessError where the host
+        does not shut down, or is not back, in REBOOT_SECONDS, and CommandTimeout where its boot does not end.
+        """
+        with self._qemu.may_reset():
+            self.spawn(["systemctl", "reboot"])
+            self._qemu.wait_for_reset(REBOOT_SECONDS)
+            if not self._qemu.agent.greet(REBOOT_SECONDS):
+                raise HarnessError(f"the host did not come back in {REBOOT_SECONDS:g} s; {self.last_words()}")
+        self._qemu.agent.set_clock()
+        return self.run("systemctl is-system-running --wait", timeout=REBOOT_SECONDS).stdout.strip()
 
     def put(self, local: Path | str, remote: str) -> None:
         """Copy a file, or a folder with all that is in it, to the path ``remote``; root owns the copy."""

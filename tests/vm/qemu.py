@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -12,11 +13,11 @@ from tests.vm.accel import QEMU, Accel
 from tests.vm.agent import PORT_NAME
 from tests.vm.channel import Channel
 from tests.vm.command import environment
-from tests.vm.errors import HostDied
+from tests.vm.errors import HarnessError, HostDied
 from tests.vm.qmp import Monitor
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 CONSOLE_TAIL: Final = 80  # lines
@@ -90,6 +91,23 @@ class Qemu:
             self.agent.close()
             self._process.wait()
             raise HostDied(f"QEMU does not start: {self._errors.read_text(errors='replace').strip()}") from error
+
+    @contextmanager
+    def may_reset(self) -> Iterator[None]:
+        """Meanwhile the machine boots anew when the guest resets it.
+
+        At any other time QEMU ends then, since a kernel that panics does so, too.  Not for one reset only: on its way
+        up the firmware resets once more (SeaBIOS, tryReboot).
+        """
+        self.monitor.execute("set-action", reboot="reset")
+        yield
+        self.monitor.execute("set-action", reboot="shutdown")
+
+    def wait_for_reset(self, timeout: float) -> None:
+        """Wait until the guest has reset the machine.  Raises HarnessError after ``timeout`` seconds, and HostDied."""
+        if not self.monitor.wait_for("RESET", timeout):
+            raise HarnessError(f"the host did not shut down in {timeout:g} s; {self.last_words()}")
+        self.agent.restart("the host was rebooted")
 
     def quit(self) -> None:
         """Let QEMU end in good order, with its disk written out."""

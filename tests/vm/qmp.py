@@ -33,6 +33,26 @@ class Monitor:
         """Run one command and give what it returns; raises HarnessError where QEMU says no, HostDied if it is gone."""
         return self._ask(command, arguments, [])
 
+    def wait_for(self, event: str, timeout: float) -> bool:
+        """Wait until QEMU tells of ``event``; False if it does not in ``timeout`` seconds.  Raises HostDied.
+
+        What happened before the last command has been forgotten.
+        """
+        deadline = time.monotonic() + timeout
+        try:
+            while (left := deadline - time.monotonic()) > 0:
+                self._connection.settimeout(left)
+                match self._receive():
+                    case {"event": name} if name == event:
+                        return True
+                    case _:
+                        pass
+        except TimeoutError:
+            pass
+        finally:
+            self._connection.settimeout(None)
+        return False
+
     def save(self, state: Path) -> None:
         """Stop the machine and write everything but its memory, which is a file already, to ``state``."""
         self.execute("stop")

@@ -45,12 +45,26 @@ class NoAgent(HarnessError):
 
 
 @dataclass(frozen=True, slots=True)
+class Boots:
+    """What the machine boots when it is switched on, and each time that it reboots."""
+
+    image: Path
+    ramdisk: Path
+    append: str
+
+    def arguments(self) -> list[str]:
+        """QEMU's arguments."""
+        return ["-kernel", str(self.image), "-initrd", str(self.ramdisk), "-append", self.append]
+
+
+@dataclass(frozen=True, slots=True)
 class Template:
     """A saved machine and the key of all that went into it."""
 
     folder: Path
     key: str
     machine: Machine
+    boots: Boots
 
 
 def boot(
@@ -60,8 +74,8 @@ def boot(
     unpacked = kernel.unpack(cache, which)
     disk, disk_key = image.build(cache, unpacked, say)
     ramdisk = initrd.build(cache, unpacked)
-    append = " ".join((KERNEL_ARGUMENTS, *kernel_arguments))
-    key = digest(source(__file__), _machine_key(machine), disk_key, ramdisk.parent.name, append)
+    boots = Boots(unpacked.image, ramdisk, " ".join((KERNEL_ARGUMENTS, *kernel_arguments)))
+    key = digest(source(__file__), _machine_key(machine), disk_key, ramdisk.parent.name, boots.append)
 
     def build(folder: Path) -> None:
         say("booting the test host" + ("" if machine.accel is Accel.KVM else " (under emulation: about ten seconds)"))
@@ -69,7 +83,7 @@ def boot(
         run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", "image", "disk"], cwd=folder)
         arguments = [
             *machine.arguments(ram=folder / "ram", disk=folder / "disk", throw_away=False),
-            *("-kernel", str(unpacked.image), "-initrd", str(ramdisk), "-append", append),
+            *boots.arguments(),
         ]
         with _running(arguments, folder.parent) as qemu:
             if not qemu.agent.greet(BOOT_SECONDS[machine.accel]):
@@ -78,7 +92,7 @@ def boot(
             _settle(host)
             _save(host, qemu, folder)
 
-    return Template(cache.get("booted", key, build, keep=_KEEP), key, machine)
+    return Template(cache.get("booted", key, build, keep=_KEEP), key, machine, boots)
 
 
 def derive(cache: Cache, parent: Template, kind: str, key: str, change: Callable[[Host], None]) -> Template:
@@ -89,23 +103,29 @@ def derive(cache: Cache, parent: Template, kind: str, key: str, change: Callable
         with cache.using(parent.folder):
             os.link(parent.folder / "image", folder / "image")
             run(["cp", "--sparse=always", parent.folder / "disk", parent.folder / "ram", folder])
-            arguments = parent.machine.arguments(ram=folder / "ram", disk=folder / "disk", throw_away=False)
-            with _running([*arguments, "-incoming", "defer", "-S"], folder.parent) as qemu:
+            arguments = [
+                *parent.machine.arguments(ram=folder / "ram", disk=folder / "disk", throw_away=False),
+                *parent.boots.arguments(),
+                *("-incoming", "defer", "-S"),
+            ]
+            with _running(arguments, folder.parent) as qemu:
                 _load(qemu, parent)
                 host = Host(qemu)
                 change(host)
                 _save(host, qemu, folder)
 
-    return Template(cache.get(kind, key, build, keep=_KEEP), key, parent.machine)
+    return Template(cache.get(kind, key, build, keep=_KEEP), key, parent.machine, parent.boots)
 
 
 def restore(cache: Cache, template: Template, folder: Path) -> Qemu:
     """A running host from a template; ``folder`` is for its temporary files."""
     with cache.using(template.folder):
-        arguments = template.machine.arguments(
-            ram=template.folder / "ram", disk=template.folder / "disk", throw_away=True
-        )
-        qemu = Qemu([*arguments, "-incoming", "defer", "-S"], folder)
+        arguments = [
+            *template.machine.arguments(ram=template.folder / "ram", disk=template.folder / "disk", throw_away=True),
+            *template.boots.arguments(),
+            *("-incoming", "defer", "-S"),
+        ]
+        qemu = Qemu(arguments, folder)
         try:
             _load(qemu, template)
         except BaseException:

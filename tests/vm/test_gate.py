@@ -3,17 +3,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+import pytest
 
 from klpd.errors import ExitStatus
 from klpd.messages import MessageId
 from tests.vm.boot import Options
-from tests.vm.livepatches import installed, journal, put_livepatches
+from tests.vm.lab import Lab
+from tests.vm.livepatches import ALLOW_ALL, installed, journal, put_into_tree, put_livepatches, set_policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.vm.host import Host
+
+POLICY: Final = "/etc/klpd/policy.d/50-test.toml"
 
 
 def refused(host: Host, name: str) -> bool:
@@ -59,9 +64,52 @@ def test_the_early_unit_closes_it_before_modules_are_loaded_and_klpd_adopts_it(b
     assert bare_host.run(link, check=True).stdout == before
 
 
-def test_a_policy_that_does_not_check_closes_it_early(bare_host: Host) -> None:
+def test_modprobe_of_a_livepatch_that_the_policy_denies_is_refused_with_the_rule(host: Host) -> None:
+    put_into_tree(host, "klp_add")
+    host.run("depmod --all", check=True)
+    assert "Operation not permitted" in host.run("modprobe klp_add").stderr
+    assert installed(host) == []
+    (entry,) = journal(host, MessageId.LOAD_VETOED)
+    assert (entry["KLPD_LIVEPATCH"], entry["KLPD_COMMAND"]) == ("klp_add", "modprobe")
+    assert "10-klpd.toml" in entry["KLPD_RULE"]
+
+
+def test_modprobe_of_a_livepatch_that_the_policy_allows_loads_it(host: Host) -> None:
+    set_policy(host, ALLOW_ALL)
+    put_into_tree(host, "klp_add")
+    host.run("depmod --all && modprobe klp_add", check=True)
+    assert installed(host) == ["klp_add"]
+    (entry,) = journal(host, MessageId.LOAD_APPROVED)
+    assert (entry["KLPD_LIVEPATCH"], entry["KLPD_COMMAND"]) == ("klp_add", "modprobe")
+
+
+@pytest.mark.parametrize(("way", "call"), [("memfd", "finit_module"), ("buffer", "init_module")])
+def test_a_livepatch_from_memory_is_refused_and_recorded_with_the_way_that_it_came(
+    host: Host, way: str, call: str
+) -> None:
+    set_policy(host, ALLOW_ALL)
+    lab = Lab(host)
+    assert lab.load(way, lab.livepatch("klp_add")) == "EPERM"
+    assert installed(host) == []
+    (entry,) = journal(host, MessageId.LOAD_VETOED)
+    assert (entry["KLPD_LIVEPATCH"], entry["KLPD_WAY"]) == ("klp_add", call)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        f"echo '[policy' > {POLICY}",
+        f"printf '\\377' > {POLICY}",
+        f"mkdir {POLICY}",
+        f"ln -s 50-test.toml {POLICY}",
+        "rm -r /etc/klpd/policy.d && touch /etc/klpd/policy.d",
+        "rm -r /etc/klpd/policy.d && ln -s policy.d /etc/klpd/policy.d",
+    ],
+    ids=["no-toml", "no-utf-8", "file-is-folder", "file-is-loop", "folder-is-file", "folder-is-loop"],
+)
+def test_a_policy_that_does_not_check_closes_it_early(bare_host: Host, damage: str) -> None:
     put_livepatches(bare_host, "klp_add")
-    bare_host.write("/etc/klpd/policy.d/50-test.toml", b"[policy\n")
+    bare_host.run(damage, check=True)
     bare_host.run("systemctl start klpd-guard", check=True)
     assert refused(bare_host, "klp_add")
 

@@ -168,6 +168,27 @@ def test_files_and_folders_are_copied_with_their_modes(bare_host: Host, tmp_path
     ]
 
 
+def test_a_reboot_keeps_the_disk_and_nothing_else(bare_host: Host) -> None:
+    bare_host.run("echo kept > /root/kept && modprobe dummy", check=True)
+    left = bare_host.spawn("sleep infinity")
+    booted = "cat /proc/sys/kernel/random/boot_id"
+    before = bare_host.run(booted, check=True).stdout
+    command_line = bare_host.read("/proc/cmdline")
+    assert bare_host.reboot() == "running"
+    assert bare_host.run(booted, check=True).stdout != before
+    assert bare_host.read("/root/kept") == b"kept\n"
+    assert bare_host.read("/proc/cmdline") == command_line
+    assert bare_host.run("test -d /sys/module/dummy").returncode != 0
+    with pytest.raises(HostDied, match="rebooted"):
+        left.wait(30)
+
+
+def test_a_panic_after_a_reboot_ends_the_host(bare_host: Host) -> None:
+    bare_host.reboot()
+    with pytest.raises(HostDied, match="sysrq triggered crash"):
+        bare_host.run("echo c > /proc/sysrq-trigger")
+
+
 def test_a_panic_ends_the_host_and_shows_the_console(bare_host: Host) -> None:
     with pytest.raises(HostDied, match="sysrq triggered crash"):
         bare_host.run("echo c > /proc/sysrq-trigger")
