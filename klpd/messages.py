@@ -13,9 +13,9 @@ class MessageId(StrEnum):
     """One id for each kind of event (sd_journal_send(3), systemd.journal-fields(7))."""
 
     LOAD_VETOED = "371010d6247c4b72b794025601bcc16b"
-    """The guard refused a livepatch."""
+    """The guard, or what stands in for it, refused a livepatch."""
     LOAD_APPROVED = "746d9c93f10a4a0eb83a7090e1d69f42"
-    """The guard let an approved livepatch through."""
+    """The guard, or what stands in for it, let an approved livepatch through."""
     LOAD_AUDITED = "2e496de59dbd41bbb8202219da3844ff"
     """A livepatch was let through that the policy denies, since it is in audit mode."""
     LIVEPATCH_ENTERED = "87e20c3b92814bb4b42d858bd6c41158"
@@ -41,7 +41,7 @@ class MessageId(StrEnum):
     DEFENCE_CHANGED = "0c10b1a999014661ae45fd4e3456c3e1"
     """A line of defence came up or went down."""
     HOLD_TIMED_OUT = "c8abf2474104471e8b49ac874f7ba66f"
-    """An opener of a module file went on before there was a verdict."""
+    """Who opened or read a module file went on before there was a verdict."""
 
 
 class Field(StrEnum):
@@ -60,7 +60,7 @@ class Field(StrEnum):
     UID = "KLPD_UID"
     COMMAND = "KLPD_COMMAND"
     WAY = "KLPD_WAY"
-    """How the bytes came: "file" (finit_module) or "buffer" (init_module)."""
+    """How the bytes came: "finit_module", "init_module", or "sysfs entry" where nobody saw that."""
     JOB = "KLPD_JOB"
     REPORT = "KLPD_REPORT"
     """A job's report as JSON (klpd.plain of klpd.report.JobReport)."""

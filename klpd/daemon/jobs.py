@@ -83,6 +83,7 @@ class Job:
 class Jobs:
     """The queue of jobs and the thread that works it off.
 
+    `approved` is told the digest of each livepatch that a job loaded and that every rule allows.
     `changed` is called, from any thread, whenever a job's report is another; `ended` on the worker's thread, after a
     job has done to the kernel whatever it did and before its last report.
     """
@@ -93,12 +94,14 @@ class Jobs:
         policy: Callable[[], Policy],
         data_of: Callable[[str], bytes],
         *,
+        approved: Callable[[str], None],
         changed: Callable[[Job], None],
         ended: Callable[[], object],
     ) -> None:
         self._kernel = kernel
         self._policy = policy
         self._data_of = data_of
+        self._approved = approved
         self._changed = changed
         self._ended = ended
         self._queue: queue.SimpleQueue[Job] = queue.SimpleQueue()
@@ -155,5 +158,5 @@ class Jobs:
             raise veto(obstacle)
         if not plan.steps:
             return "nothing to do: it is so already"
-        Sequence(self._kernel, self._policy, self._data_of, job, job.cancel).run(plan)
+        Sequence(self._kernel, self._policy, self._data_of, self._approved, job, job.cancel).run(plan)
         return None

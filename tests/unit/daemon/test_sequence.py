@@ -39,6 +39,7 @@ class Notes:
     stragglers: list[str] = field(default_factory=list)
     reversals: int = 0
     notes: list[str] = field(default_factory=list)
+    approved: list[str] = field(default_factory=list)
 
     def step(self, index: int, state: StepState) -> None:
         self.steps.append((index, state.value))
@@ -65,7 +66,7 @@ def kernel(*known: Livepatch, lasting: int | None = 1) -> FakeKernel:
 
 def run(fake: FakeKernel, plan: Plan, *, policy: Policy = POLICY, cancel: threading.Event | None = None) -> Notes:
     notes = Notes()
-    Sequence(fake, lambda: policy, str.encode, notes, cancel or threading.Event()).run(plan)
+    Sequence(fake, lambda: policy, str.encode, notes.approved.append, notes, cancel or threading.Event()).run(plan)
     return notes
 
 
@@ -76,6 +77,7 @@ def test_apply_loads_and_removes_what_was_replaced() -> None:
     assert fake.calls == ["load klp_two", "remove klp_one"]
     assert [each.name for each in fake.now.livepatches] == ["klp_two"]
     assert notes.steps == [(0, "running"), (0, "done"), (1, "running"), (1, "done")]
+    assert notes.approved == ["klp_two"]
 
 
 @pytest.mark.parametrize(("really", "left"), [(True, ["klp_two"]), (False, ["klp_one", "klp_two"])])
@@ -164,7 +166,8 @@ def test_in_audit_mode_the_policy_stands_in_nobodys_way() -> None:
     fake = kernel(ONE)
     deny = Ruling(Permission.DENY, RULE)
     audit = replace(POLICY, mode=Mode.AUDIT, default=deny)
-    run(fake, plan_apply(fake.now, ONE, audit), policy=audit)
+    notes = run(fake, plan_apply(fake.now, ONE, audit), policy=audit)
+    assert notes.approved == []
     assert fake.calls == ["load klp_one"]
 
 
