@@ -62,7 +62,7 @@ class Fallback:
         self._lock = threading.Lock()
 
     def is_loading(self, tid: int) -> bool | None:
-        """Whether a thread is in finit_module; None while that cannot be told.  Raises KernelError."""
+        """Whether a thread is in finit_module; None while it runs.  Raises KernelError."""
         return is_loading(tid)
 
     def judge(self, data: bytes, file: str, tid: int) -> FileLoad | None:

@@ -52,7 +52,10 @@ class Examine(Protocol):
 
 
 class Loads(Protocol):
-    """Judges what is loaded from files (klpd.daemon.fallback).  The first two raise KernelError for who is gone."""
+    """Judges what is loaded from files (klpd.daemon.fallback).
+
+    The first two raise KernelError where it cannot be seen who is loading.
+    """
 
     def is_loading(self, tid: int) -> bool | None: ...
 
@@ -169,6 +172,8 @@ class Hold:
                     self._judge_opener(held)
             except ModuleFormatError as error:
                 log.info("not judged: %s", error)
+            except KernelError as error:
+                log.warning("not judged: %s", error)
             except Exception:
                 log.exception("the file that process %d opens could not be judged", held.pid)
 
@@ -193,11 +198,7 @@ class Hold:
 
     def _is_loading(self, held: Held, loads: Loads) -> bool:
         while held in self._waiting:
-            try:
-                loading = loads.is_loading(held.pid)
-            except KernelError as error:
-                log.debug("not judged, since who read it is gone: %s", error)
-                return False
+            loading = loads.is_loading(held.pid)
             if loading is not None:
                 return loading
             time.sleep(_MOMENT)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,6 +14,7 @@ from klpd.kernel.names import readable
 
 PROC: Final = Path("/proc")
 _INIT: Final = 1
+_GONE: Final = frozenset({errno.ENOENT, errno.ESRCH})
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +35,17 @@ def read_thread(tid: int, proc: Path = PROC) -> Thread:
 
 
 def is_loading(tid: int, proc: Path = PROC) -> bool | None:
-    """Whether the thread is in finit_module(2); None while it runs, which whoever is about to wait does for a moment.
+    """Whether the thread is in finit_module(2), which one that is gone is not.
 
-    By the number of its system call: proc_pid_syscall in fs/proc/base.c.  Raises KernelError: ENOENT or ESRCH where
-    the thread is gone.
+    None while it runs, as whoever is about to wait does for a moment.  By the number of its system call:
+    proc_pid_syscall in fs/proc/base.c.  Raises KernelError where that may not be seen (see `check_access`).
     """
-    call = _read(proc / str(tid) / "syscall").split()[0]
+    try:
+        call = _read(proc / str(tid) / "syscall").split()[0]
+    except KernelError as error:
+        if error.errno in _GONE:
+            return False
+        raise
     return None if call == b"running" else int(call) in finit_module_numbers()
 
 

@@ -227,6 +227,16 @@ def test_the_mark_of_an_open_gate_is_heeded(host: Host) -> None:
     assert len(journal(host, MessageId.LOAD_AUDITED)) == 1
 
 
+def test_where_klpd_may_not_see_who_is_loading_it_says_that_nothing_is_refused(boot: Callable[[Options], Host]) -> None:
+    host = boot(Options(kernel_arguments=("lsm=lockdown,capability,yama",)))
+    host.run("sysctl -q kernel.yama.ptrace_scope=3 && systemctl restart klpd", check=True)
+    state, detail = guard(host)
+    assert state == "down"
+    assert "nor can fanotify refuse anything: cannot read /proc/1/syscall" in detail
+    put_into_tree(host, "klp_add")
+    host.run(f"insmod {TREE}/klp_add.ko", check=True)
+
+
 def test_with_the_guard_switched_off_nothing_is_refused(boot: Callable[[Options], Host]) -> None:
     host = boot(Options(kernel_arguments=(NO_BPF, "klpd.guard=off")))
     put_into_tree(host, "klp_add")

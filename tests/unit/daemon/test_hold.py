@@ -415,14 +415,17 @@ def test_a_reader_that_still_runs_is_asked_about_until_it_waits(
     assert group.refused.get(timeout=WAIT) is reader
 
 
-def test_a_reader_that_is_gone_is_let_go(
+def test_a_reader_whose_call_cannot_be_seen_is_let_go_and_told(
     gate: Hold, group: PlayedGroup, loader: Loader, module: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    loader.calls[7] = [KernelError("cannot read /proc/7/syscall", errno.ENOENT)]
+    loader.calls[7] = [KernelError("cannot read /proc/7/syscall", errno.EPERM)]
     reader = group.reads(module, tid=7)
     assert group.allowed.get(timeout=WAIT) is reader
     assert closes(reader)
-    assert caplog.records == []
+    assert eventually(
+        lambda: [each.getMessage() for each in caplog.records]
+        == ["not judged: cannot read /proc/7/syscall: Operation not permitted"]
+    )
 
 
 def test_the_file_of_a_load_that_is_no_livepatch_is_ignored(

@@ -46,11 +46,20 @@ def test_of_a_thread_that_runs_it_cannot_be_told(tmp_path: Path) -> None:
     assert is_loading(TID, proc(tmp_path, syscall="running\n")) is None
 
 
-def test_a_thread_that_is_gone_is_an_error(tmp_path: Path) -> None:
-    for ask in (is_loading, read_thread):
-        with pytest.raises(KernelError, match="cannot read") as raised:
-            ask(TID, tmp_path)
-        assert raised.value.errno == errno.ENOENT
+def test_a_thread_that_is_gone_loads_nothing_and_is_nobody(tmp_path: Path) -> None:
+    assert is_loading(TID, tmp_path) is False
+    with pytest.raises(KernelError, match="cannot read") as raised:
+        read_thread(TID, tmp_path)
+    assert raised.value.errno == errno.ENOENT
+
+
+def test_a_call_that_may_not_be_seen_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbid(_path: Path) -> bytes:
+        raise PermissionError(errno.EPERM, "not permitted")
+
+    monkeypatch.setattr(type(tmp_path), "read_bytes", forbid)
+    with pytest.raises(KernelError, match="not permitted"):
+        is_loading(TID, tmp_path)
 
 
 def test_a_thread_is_known_by_its_process_its_user_and_a_name_that_no_terminal_obeys(tmp_path: Path) -> None:
