@@ -13,9 +13,9 @@ class MessageId(StrEnum):
     """One id for each kind of event (sd_journal_send(3), systemd.journal-fields(7))."""
 
     LOAD_VETOED = "371010d6247c4b72b794025601bcc16b"
-    """The guard refused a livepatch."""
+    """The guard, or what stands in for it, refused a livepatch."""
     LOAD_APPROVED = "746d9c93f10a4a0eb83a7090e1d69f42"
-    """The guard let an approved livepatch through."""
+    """The guard, or what stands in for it, let an approved livepatch through."""
     LOAD_AUDITED = "2e496de59dbd41bbb8202219da3844ff"
     """A livepatch was let through that the policy denies, since it is in audit mode."""
     WRITE_VETOED = "c65bebfd0e50462f81fda9963460a5c9"
@@ -47,7 +47,7 @@ class MessageId(StrEnum):
     DEFENCE_CHANGED = "0c10b1a999014661ae45fd4e3456c3e1"
     """A line of defence came up or went down."""
     HOLD_TIMED_OUT = "c8abf2474104471e8b49ac874f7ba66f"
-    """An opener of a module file went on before there was a verdict."""
+    """Who opened or read a module file went on before there was a verdict."""
 
 
 class Field(StrEnum):
@@ -66,7 +66,7 @@ class Field(StrEnum):
     UID = "KLPD_UID"
     COMMAND = "KLPD_COMMAND"
     WAY = "KLPD_WAY"
-    """How the bytes came: "finit_module", "init_module", or "sysfs entry" where nobody saw them come."""
+    """How the bytes came: "finit_module", "init_module", or "sysfs entry" where nobody saw that."""
     ATTRIBUTE = "KLPD_ATTRIBUTE"
     """The attribute of the livepatch that was opened for writing: "enabled" or "force"."""
     JOB = "KLPD_JOB"

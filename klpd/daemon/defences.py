@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from klpd.kernel.gate import OPENED
 from klpd.kernel.guard import GuardState
+from klpd.kernel.guard_abi import GuardMode
 from klpd.report import Defence, DefenceState
 
 if TYPE_CHECKING:
@@ -40,6 +42,24 @@ def guard_defence(guard: Guard | None, why_not: str) -> Defence:
             return Defence("guard", DefenceState.DOWN, detail)
 
 
+def fallback_defence(mode: GuardMode, why_not: str) -> Defence:
+    """What stands in for the guard (klpd.daemon.fallback), under the mode that a guard would have."""
+    match mode:
+        case GuardMode.ENFORCE:
+            return Defence("guard", DefenceState.DEGRADED, f"{why_not}; {_FALLBACK}")
+        case GuardMode.OBSERVE:
+            detail = f"{why_not}; nor does fanotify refuse anything, since the policy's mode is audit"
+            return Defence("guard", DefenceState.DOWN, detail)
+        case GuardMode.OFF:
+            detail = f"{why_not}; nor does fanotify refuse anything, since {OPENED} is there"
+            return Defence("guard", DefenceState.DOWN, detail)
+
+
+_FALLBACK: Final = (
+    "in its place, and only while klpd runs, fanotify refuses finit_module of livepatches in the watched directories; "
+    "those that come with init_module, from a memfd, from files elsewhere, or compressed and unpacked by their loader "
+    "are not refused"
+)
 _GUARD_DETAILS: Final = {
     GuardState.CLOSED: "closed: the kernel refuses livepatches that were not approved",
     GuardState.OBSERVING: "observing, since the policy's mode is audit: the kernel reports and refuses nothing",

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""From what is about to happen to a verdict that the kernel guard obeys: of the bytes of module files when they are
-opened, and of writes to the attributes of the installed livepatches beforehand.
+"""From what is about to happen to a verdict that the kernel guard obeys, or what stands in for it: of the bytes of
+module files when they are opened, and of writes to the attributes of the installed livepatches beforehand.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from klpd import module
-from klpd.errors import ModuleFormatError
+from klpd.errors import KernelError, ModuleFormatError
 from klpd.judge.permissions import never_objects, permits, write_permissions
-from klpd.judge.rules import Permission
+from klpd.judge.rules import Mode, Permission
 from klpd.judge.verdict import judge, obstructs
 from klpd.kernel.guard_abi import ANY_LIVEPATCH, Attribute, GuardPermission
-from klpd.model import Load, Stack, Verdict
+from klpd.model import Decision, Load, Stack, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -44,11 +44,21 @@ class Obedient(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A file that was judged: with its verdict, or with the reason why it could not be read as a livepatch."""
+    """A file that was judged: with its verdict, or with the reason why it could not be had.
+
+    `digest` is the SHA-256 (hex) of the module's bytes.  `obstructed`: the policy of that time does not let it in.
+    """
 
     file: str
+    digest: str
     verdict: Verdict | None
+    obstructed: bool
     unreadable: str | None = None
+
+    @property
+    def allowed(self) -> bool:
+        """Whether every rule allows it."""
+        return self.verdict is not None and self.verdict.decision is Decision.ALLOW
 
 
 class Enforcement:
@@ -67,30 +77,42 @@ class Enforcement:
     def examine(self, data: bytes, file: str, pid: int) -> bool:
         """Judge the file that a process opens, and let the guard know if it may be loaded.
 
+        True if it is a livepatch, or may be taken for one by the guard.  Raises ModuleFormatError for what cannot be
+        unpacked.
+        """
+        judged = self.judge(data, file)
+        if judged is None:
+            return False
+        decision = "unreadable" if judged.verdict is None else judged.verdict.decision
+        log.debug("%s, opened by process %d: %s", file, pid, decision)
+        return True
+
+    def judge(self, data: bytes, file: str) -> Judged | None:
+        """Judge a file's bytes, and let the guard know if they may be loaded; None if they are no livepatch.
+
         A compressed file is judged, and approved, by what it unpacks to: the guard refuses compressed bytes, and the
-        loader unpacks them itself.  True if it is a livepatch, or may be taken for one by the guard.
+        loader unpacks them itself.
 
         Raises ModuleFormatError for what cannot be unpacked.
         """
         data = module.unpack(data, file=file)
         if not module.is_livepatch(data):
-            return False
+            return None
+        policy = self._policy()
         try:
             livepatch = module.read_livepatch(data, file=file)
-        except ModuleFormatError as error:
-            self._remember(hashlib.sha256(data).hexdigest(), Judged(file, None, str(error)))
-            return True
-        policy = self._policy()
-        stack = self._kernel.stack()
+            stack = self._kernel.stack()
+        except (ModuleFormatError, KernelError) as error:
+            enforced = policy.mode is Mode.ENFORCE
+            return self._remember(Judged(file, hashlib.sha256(data).hexdigest(), None, enforced, str(error)))
         verdict = judge(stack, Load(livepatch), policy)
-        self._remember(livepatch.digest, Judged(file, verdict))
-        if not obstructs(verdict, policy):
+        judged = self._remember(Judged(file, livepatch.digest, verdict, obstructs(verdict, policy)))
+        if not judged.obstructed:
             if self._guard is not None:
                 digest = bytes.fromhex(livepatch.digest)
                 self._guard.approve(digest, seconds=_APPROVAL_SECONDS, generation=stack.generation)
             self._store.add(livepatch, data)
-        log.debug("%s, opened by process %d: %s", file, pid, verdict.decision)
-        return True
+        return judged
 
     def judged(self, digest: str) -> Judged | None:
         """The last verdict on the file with this SHA-256 (hex), if it is still remembered."""
@@ -128,9 +150,10 @@ class Enforcement:
         with self._permitting:
             return self._writes.get((livepatch, attribute))
 
-    def _remember(self, digest: str, judged: Judged) -> None:
+    def _remember(self, judged: Judged) -> Judged:
         with self._lock:
-            self._judged[digest] = judged
-            self._judged.move_to_end(digest)
+            self._judged[judged.digest] = judged
+            self._judged.move_to_end(judged.digest)
             while len(self._judged) > _REMEMBERED:
                 self._judged.popitem(last=False)
+        return judged

@@ -86,6 +86,7 @@ class Job:
 class Jobs:
     """The queue of jobs and the thread that works it off.
 
+    `approved` is told the digest of each livepatch that a job loaded and that every rule allows.
     `changed` is called, from any thread, whenever a job's report is another; `ended` on the worker's thread, after a
     job has done to the kernel whatever it did and before its last report.
     """
@@ -192,4 +193,4 @@ class Jobs:
         sequence.resume(plan, saved.begun, at_rest)
 
     def _sequence(self, job: Job) -> Sequence:
-        return Sequence(self._kernel, self._policy, self._store.read, job, job.cancel)
+        return Sequence(self._kernel, self._policy, self._store.read, self._store.approve, job, job.cancel)

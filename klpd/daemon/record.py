@@ -8,7 +8,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from klpd.judge.permissions import permits
-from klpd.kernel.guard_abi import GuardVerdict
+from klpd.kernel.guard_abi import GuardVerdict, Way
 from klpd.messages import Field, MessageId
 from klpd.model import Decision
 from klpd.plain import to_plain
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from klpd.daemon.journal import Journal
     from klpd.judge.drift import Drift
     from klpd.kernel.guard import GuardEvent, WriteEvent
+    from klpd.kernel.threads import Thread
     from klpd.model import Installed, Verdict
     from klpd.report import Defence, JobReport, PolicyReport
 
@@ -48,21 +49,34 @@ class Record:
             Field.COMMAND: event.command,
             Field.WAY: event.way.value,
         }
-        verdict = None if judged is None else judged.verdict
         if judged is not None:
-            fields[Field.FILE] = judged.file
-        if verdict is not None:
-            fields.update(_verdict_fields(verdict))
+            fields.update(_judged_fields(judged))
         if is_approval(event, judged):
-            self._event(MessageId.LOAD_APPROVED, logging.INFO, f"approved: {who} loads {name}", fields)
+            self._approved(who, name, fields)
         elif event.allowed:
-            fields[Field.REASON] = _why(judged, event)
-            text = f"let through, since the guard refuses nothing now: {who} loads {name}: {fields[Field.REASON]}"
-            self._event(MessageId.LOAD_AUDITED, logging.WARNING, text, fields)
+            self._audited(who, name, fields, _why(judged, event))
         elif event.verdict is not GuardVerdict.COMPRESSED:  # that one comes back decompressed, and is judged then
-            fields[Field.REASON] = _why(judged, event)
-            text = f"vetoed: {who} may not load {name}: {fields[Field.REASON]}"
-            self._event(MessageId.LOAD_VETOED, logging.WARNING, text, fields)
+            self._vetoed(who, name, fields, _why(judged, event))
+
+    def load_answered(self, thread: Thread, judged: Judged, *, refused: bool) -> None:
+        """Where there is no guard: a livepatch that somebody loads from a file was let through or refused."""
+        who = f"{thread.command}[{thread.pid}]"
+        name = judged.file if judged.verdict is None else judged.verdict.livepatch
+        fields = {
+            Field.LIVEPATCH: "" if judged.verdict is None else judged.verdict.livepatch,
+            Field.DIGEST: judged.digest,
+            Field.PID: str(thread.pid),
+            Field.UID: str(thread.uid),
+            Field.COMMAND: thread.command,
+            Field.WAY: Way.FILE.value,
+            **_judged_fields(judged),
+        }
+        if refused:
+            self._vetoed(who, name, fields, _reasons_of(judged))
+        elif judged.allowed:
+            self._approved(who, name, fields)
+        else:
+            self._audited(who, name, fields, _reasons_of(judged))
 
     def write_decided(self, event: WriteEvent, verdict: Verdict | None) -> None:
         """The guard let a program write to an attribute of a livepatch, or refused it."""
@@ -145,10 +159,24 @@ class Record:
         text = f"user {uid} closed the guard; it does as the policy's mode says again"
         self._event(MessageId.GUARD_CLOSED, logging.WARNING, text, {Field.UID: str(uid)})
 
-    def hold_timed_out(self, file: str, pid: int) -> None:
-        """An opener went on without a verdict."""
-        text = f"process {pid} opened {file} before there was a verdict; the guard refuses it, if it is a livepatch"
+    def hold_timed_out(self, file: str, pid: int, *, reading: bool) -> None:
+        """An opener went on without a verdict; or a reader did, who may be loading it where there is no guard."""
+        if reading:
+            text = f"thread {pid} read {file} before there was a verdict; if that was to load a livepatch, it went on"
+        else:
+            text = f"process {pid} opened {file} before there was a verdict; it takes one to load a livepatch"
         self._event(MessageId.HOLD_TIMED_OUT, logging.WARNING, text, {Field.FILE: file, Field.PID: str(pid)})
+
+    def _approved(self, who: str, name: str, fields: Mapping[Field, str]) -> None:
+        self._event(MessageId.LOAD_APPROVED, logging.INFO, f"approved: {who} loads {name}", fields)
+
+    def _audited(self, who: str, name: str, fields: Mapping[Field, str], reason: str) -> None:
+        text = f"let through, since nothing is refused now: {who} loads {name}: {reason}"
+        self._event(MessageId.LOAD_AUDITED, logging.WARNING, text, {**fields, Field.REASON: reason})
+
+    def _vetoed(self, who: str, name: str, fields: Mapping[Field, str], reason: str) -> None:
+        text = f"vetoed: {who} may not load {name}: {reason}"
+        self._event(MessageId.LOAD_VETOED, logging.WARNING, text, {**fields, Field.REASON: reason})
 
     def _event(self, message_id: MessageId, level: int, text: str, fields: Mapping[Field, str]) -> None:
         self._journal.event(message_id, level, text, {field.value: value for field, value in fields.items()})
@@ -169,15 +197,23 @@ def _why(judged: Judged | None, event: GuardEvent) -> str:
             f"{event.verdict}: klpd has not judged these bytes (they came from memory, or from a file in a directory "
             "that is not watched); load the file with klpctl apply FILE"
         )
+    if judged.allowed:
+        return f"{event.verdict}: its approval was used up, too old, or for another stack; open the file anew"
+    return _reasons_of(judged)
+
+
+def _reasons_of(judged: Judged) -> str:
     if judged.verdict is None:
         return judged.unreadable or "it cannot be read"
-    if judged.verdict.decision is Decision.ALLOW:
-        return f"{event.verdict}: its approval was used up, too old, or for another stack; open the file anew"
     return _reasons(judged.verdict)
 
 
 def _reasons(verdict: Verdict) -> str:
     return "; ".join(str(each) for each in verdict.reasons)
+
+
+def _judged_fields(judged: Judged) -> dict[Field, str]:
+    return {Field.FILE: judged.file, **({} if judged.verdict is None else _verdict_fields(judged.verdict))}
 
 
 def _verdict_fields(verdict: Verdict) -> dict[Field, str]:

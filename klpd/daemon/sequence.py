@@ -14,7 +14,7 @@ from klpd.daemon.running import Kernel
 from klpd.errors import JobError, KernelError, TimedOutError, VetoedError
 from klpd.judge.rules import OnTimeout, Policy
 from klpd.judge.verdict import judge, obstructs
-from klpd.model import Disable, Force, Load, Remove, Reverse, target
+from klpd.model import Decision, Disable, Force, Load, Remove, Reverse, target
 from klpd.report import StepState
 
 if TYPE_CHECKING:
@@ -55,11 +55,16 @@ def veto(verdict: Verdict) -> VetoedError:
 
 @dataclass(frozen=True, slots=True)
 class Sequence:
-    """Runs plans on a kernel.  `data_of` gives the bytes of the livepatch with a digest."""
+    """Runs plans on a kernel.
+
+    `data_of` gives the bytes of the livepatch with a digest; `approved` is told the digest of each that was loaded and
+    that every rule allows.
+    """
 
     kernel: Kernel
     policy: Callable[[], Policy]
     data_of: Callable[[str], bytes]
+    approved: Callable[[str], None]
     observer: Observer
     cancel: threading.Event = field(default_factory=threading.Event)
 
@@ -140,11 +145,13 @@ class Sequence:
             raise JobError(f"the transition of {name} was reversed by somebody else, while klpd was restarted")
 
     def _take(self, action: Action) -> None:
-        stack = self._judged(action)
+        stack, verdict = self._judged(action)
         expected = _outcomes(stack, action)
         match action:
             case Load(livepatch):
                 self.kernel.load(self.data_of(livepatch.digest), livepatch.name, stack.generation)
+                if verdict.decision is Decision.ALLOW:
+                    self.approved(livepatch.digest)
                 self._await_transition(livepatch.name)
             case Disable(name):
                 self.kernel.set_enabled(name, enabled=False)
@@ -178,13 +185,13 @@ class Sequence:
     def _in_force(self, name: str) -> bool:
         return self.kernel.stack().find(name) is not None
 
-    def _judged(self, action: Action) -> Stack:
+    def _judged(self, action: Action) -> tuple[Stack, Verdict]:
         stack = self.kernel.stack()
         policy = self.policy()
         verdict = judge(stack, action, policy)
         if obstructs(verdict, policy):
             raise veto(verdict)
-        return stack
+        return stack, verdict
 
     def _await_transition(self, name: str, *, reversible: bool = True) -> None:
         policy = self.policy()

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from klpd.daemon.authority import Authority
 from klpd.daemon.bus import Bus
-from klpd.daemon.defences import guard_defence, hold_defence, reconcile_defence
+from klpd.daemon.defences import fallback_defence, guard_defence, hold_defence, reconcile_defence
 from klpd.daemon.enforcement import Enforcement
+from klpd.daemon.fallback import Fallback
 from klpd.daemon.hold import Hold
 from klpd.daemon.jobs import Jobs
 from klpd.daemon.known import KnownLivepatches
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from klpd.daemon.jobs import Job
     from klpd.daemon.journal import Journal
     from klpd.judge.rules import Mode, Policy
+    from klpd.kernel.guard_abi import GuardMode
     from klpd.report import Defence
 
 log = logging.getLogger(__name__)
@@ -64,6 +66,7 @@ class Daemon:
         known = KnownLivepatches(self._store, self._watched)
         self._kernel = RunningKernel(self._memory, self._guard, known, self._transitions)
         self._enforcement = Enforcement(self._kernel, self._policy, self._store, self._guard)
+        self._fallback, self._no_fallback = self._stand_in()
         self._watch = Watch(
             self._kernel,
             self._store,
@@ -164,7 +167,7 @@ class Daemon:
             self._manager.policy_changed()
             notify(f"STATUS={self._headline()}")
         if self._guard is not None:
-            self._guard.set_mode(gate.guard_mode(self._policies.current.mode))
+            self._guard.set_mode(self._guard_mode())
         self._enforcement.withdraw_permissions()
         if self._hold is not None:
             self._hold.timeout = self._policies.current.hold_timeout
@@ -180,12 +183,28 @@ class Daemon:
         finally:
             notify("READY=1")
 
+    def _guard_mode(self) -> GuardMode:
+        return gate.guard_mode(self._policies.current.mode)
+
+    def _stand_in(self) -> tuple[Fallback | None, str]:
+        """What is there in the guard's place.  Somebody who wants no guard does not want it either."""
+        if self._guard is not None or gate.switched_off():
+            return None, ""
+        try:
+            return Fallback(self._enforcement, self._record, self._guard_mode, self._approve_later), ""
+        except KernelError as error:
+            return None, f"; nor can fanotify refuse anything: {error}"
+
+    def _approve_later(self, digest: str) -> None:
+        self._loop.call_soon(lambda: self._store.approve(digest))
+
     def _start_hold(self) -> tuple[Hold | None, str]:
         try:
             hold = Hold(
                 self._enforcement.examine,
                 self._record.hold_timed_out,
                 timeout=self._policies.current.hold_timeout,
+                loads=self._fallback,
             )
         except KernelError as error:
             return None, str(error)
@@ -199,9 +218,14 @@ class Daemon:
     def _defences(self) -> tuple[Defence, ...]:
         return (
             hold_defence(self._hold, self._no_hold),
-            guard_defence(self._guard, self._no_guard),
+            self._guard_defence(),
             reconcile_defence(self._memory, self._no_memory),
         )
+
+    def _guard_defence(self) -> Defence:
+        if self._fallback is not None and self._hold is not None and self._hold.alive:
+            return fallback_defence(self._guard_mode(), self._no_guard)
+        return guard_defence(self._guard, self._no_guard + self._no_fallback)
 
     def _headline(self) -> str:
         report = self._policies.report

@@ -13,8 +13,16 @@ from klpd.errors import KernelError
 
 # The calls have no number in Python: arch/*/include/generated/uapi/asm/unistd_64.h and syscall tables.
 _FINIT_MODULE: Final = {"x86_64": 313, "aarch64": 273, "riscv64": 273, "ppc64le": 353, "s390x": 344}
+# Of 32-bit programs (and x32's); a 64-bit kernel has no other call of these numbers.
+_FINIT_MODULE_COMPAT: Final = {"x86_64": {350, 0x40000000 + 313}, "aarch64": {379}}
 _DELETE_MODULE: Final = {"x86_64": 176, "aarch64": 106, "riscv64": 106, "ppc64le": 129, "s390x": 129}
 _SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+
+
+def finit_module_numbers() -> frozenset[int]:
+    """The numbers by which programs of any kind call finit_module(2) on this machine."""
+    machine = platform.machine()
+    return frozenset({_FINIT_MODULE[machine], *_FINIT_MODULE_COMPAT.get(machine, ())})
 
 
 def load_module(data: bytes, name: str, parameters: str = "") -> None:

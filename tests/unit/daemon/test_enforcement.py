@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import lzma
@@ -14,8 +15,8 @@ import pytest
 from klpd import module
 from klpd.daemon.enforcement import Enforcement
 from klpd.daemon.store import Store
-from klpd.errors import ModuleFormatError
-from klpd.judge.rules import Permission, Ruling, builtin_policy
+from klpd.errors import KernelError, ModuleFormatError
+from klpd.judge.rules import Mode, Permission, Ruling, builtin_policy
 from klpd.kernel.guard_abi import ANY_LIVEPATCH, Attribute, GuardPermission
 from klpd.model import Decision, Stack
 from tests import builders
@@ -130,6 +131,29 @@ def test_what_the_guard_takes_for_a_livepatch_and_cannot_be_read_is_remembered_w
     assert judged is not None
     assert judged.verdict is None
     assert (judged.unreadable or "").startswith("klp_add.ko: ")
+
+
+@pytest.mark.parametrize(("mode", "obstructed"), [(Mode.ENFORCE, True), (Mode.AUDIT, False)])
+def test_what_cannot_be_judged_is_obstructed_where_the_policy_is_enforced(
+    store: Store, approved: Approved, files: dict[str, bytes], *, mode: Mode, obstructed: bool
+) -> None:
+    enforcement = enforcing(replace(ALLOW_ALL, mode=mode), files, store, approved)
+    judged = enforcement.judge(files["klp_add"][:1000], "klp_add.ko")
+    assert judged is not None
+    assert (judged.obstructed, judged.allowed) == (obstructed, False)
+
+
+def test_where_the_stack_cannot_be_read_a_livepatch_is_not_approved_and_the_reason_remembered(
+    store: Store, approved: Approved, files: dict[str, bytes]
+) -> None:
+    def fail(_looks: int) -> None:
+        raise KernelError("cannot read /sys/kernel/livepatch", errno.EIO)
+
+    kernel = FakeKernel({}, on_look=fail)
+    judged = Enforcement(kernel, lambda: ALLOW_ALL, store, approved).judge(files["klp_add"], "klp_add.ko")
+    assert judged is not None
+    assert (judged.verdict, judged.obstructed, approved.digests) == (None, True, [])
+    assert judged.unreadable == "cannot read /sys/kernel/livepatch: Input/output error"
 
 
 def test_what_cannot_be_unpacked_cannot_be_told(enforcement: Enforcement, files: dict[str, bytes]) -> None:

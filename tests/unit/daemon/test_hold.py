@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from klpd.daemon import hold as hold_module
+from klpd.daemon.enforcement import Judged
+from klpd.daemon.fallback import FileLoad
 from klpd.daemon.hold import Hold
 from klpd.errors import KernelError, ModuleFormatError
-from klpd.kernel.fanotify import Opening
+from klpd.kernel.fanotify import Held
+from klpd.kernel.threads import Thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,12 +30,16 @@ WAIT = 30.0
 
 
 class PlayedGroup:
-    """In the place of klpd.kernel.fanotify.Fanotify: `opens` makes somebody wait, `allowed` gives who was let go."""
+    """In the place of klpd.kernel.fanotify.Fanotify.
+
+    `opens` and `reads` make somebody wait; `allowed` and `refused` give who was answered.
+    """
 
     def __init__(self) -> None:
         self._events = os.eventfd(0, os.EFD_SEMAPHORE | os.EFD_NONBLOCK)
-        self._waiting: SimpleQueue[Opening | Exception | None] = SimpleQueue()
-        self.allowed: SimpleQueue[Opening] = SimpleQueue()
+        self._waiting: SimpleQueue[Held | Exception | None] = SimpleQueue()
+        self.allowed: SimpleQueue[Held] = SimpleQueue()
+        self.refused: SimpleQueue[Held] = SimpleQueue()
         self.ignored: SimpleQueue[str] = SimpleQueue()
         self.heeded: list[str] = []
         self.closed = threading.Event()
@@ -41,10 +48,15 @@ class PlayedGroup:
     def fileno(self) -> int:
         return self._events
 
-    def opens(self, path: Path, pid: int = 1) -> Opening:
-        opening = Opening(os.open(path, os.O_RDONLY), pid)
+    def opens(self, path: Path, pid: int = 1) -> Held:
+        opening = Held(os.open(path, os.O_RDONLY), pid)
         self._happens(opening)
         return opening
+
+    def reads(self, path: Path, tid: int = 1) -> Held:
+        reader = Held(os.open(path, os.O_RDONLY), tid, reading=True)
+        self._happens(reader)
+        return reader
 
     def fails(self, error: Exception) -> None:
         """The next read does."""
@@ -53,15 +65,18 @@ class PlayedGroup:
     def overflows(self) -> None:
         self._happens(None)
 
-    def read(self) -> tuple[list[Opening], bool]:
+    def read(self) -> tuple[list[Held], bool]:
         os.eventfd_read(self._events)
         event = self._waiting.get_nowait()
         if isinstance(event, Exception):
             raise event
         return ([], True) if event is None else ([event], False)
 
-    def allow(self, opening: Opening) -> None:
+    def allow(self, opening: Held) -> None:
         self.allowed.put(opening)
+
+    def refuse(self, held: Held) -> None:
+        self.refused.put(held)
 
     def ignore(self, fd: int) -> None:
         if self.mark_error is not None:
@@ -78,7 +93,7 @@ class PlayedGroup:
     def close(self) -> None:
         self.closed.set()
 
-    def _happens(self, event: Opening | Exception | None) -> None:
+    def _happens(self, event: Held | Exception | None) -> None:
         self._waiting.put(event)
         os.eventfd_write(self._events, 1)
 
@@ -101,10 +116,58 @@ class Judge:
         return answer
 
 
+class Loader:
+    """In the place of klpd.daemon.fallback.Fallback: what is loaded is what `loads` has, by the thread."""
+
+    def __init__(self) -> None:
+        self.calls: dict[int, list[bool | None | Exception]] = {}
+        self.loads: dict[int, FileLoad | Exception | threading.Event | None] = {}
+        self.asked: SimpleQueue[tuple[bytes, str, int]] = SimpleQueue()
+        self.told: SimpleQueue[FileLoad] = SimpleQueue()
+
+    def is_loading(self, tid: int) -> bool | None:
+        call = self.calls[tid].pop(0)
+        if isinstance(call, Exception):
+            raise call
+        return call
+
+    def judge(self, data: bytes, file: str, tid: int) -> FileLoad | None:
+        self.asked.put((data, file, tid))
+        load = self.loads[tid]
+        if isinstance(load, threading.Event):
+            load.wait(WAIT)
+            return REFUSED
+        if isinstance(load, Exception):
+            raise load
+        return load
+
+    def answered(self, load: FileLoad) -> None:
+        self.told.put(load)
+
+
+JUDGED = Judged("module.ko", "d1", None, obstructed=True)
+REFUSED = FileLoad(Thread(7, 7, 0, "insmod"), JUDGED, refused=True)
+LET_IN = FileLoad(Thread(7, 7, 0, "insmod"), JUDGED, refused=False)
+
+
+@pytest.fixture
+def loader() -> Loader:
+    return Loader()
+
+
+@pytest.fixture
+def gate(group: PlayedGroup, judge: Judge, late: SimpleQueue[tuple[str, int]], loader: Loader) -> Iterator[Hold]:
+    """A hold on readers, too."""
+    made = Hold(judge, lambda file, pid, *, reading: late.put((file, pid)), timeout=LONG, loads=loader)
+    made.start()
+    yield made
+    made.stop()
+
+
 @pytest.fixture
 def group(monkeypatch: pytest.MonkeyPatch) -> PlayedGroup:
     played = PlayedGroup()
-    monkeypatch.setattr(hold_module, "Fanotify", lambda: played)
+    monkeypatch.setattr(hold_module, "Fanotify", lambda *, readers: played)
     return played
 
 
@@ -120,7 +183,7 @@ def late() -> SimpleQueue[tuple[str, int]]:
 
 @pytest.fixture
 def hold(group: PlayedGroup, judge: Judge, late: SimpleQueue[tuple[str, int]]) -> Iterator[Hold]:
-    made = Hold(judge, lambda file, pid: late.put((file, pid)), timeout=LONG)
+    made = Hold(judge, lambda file, pid, *, reading: late.put((file, pid)), timeout=LONG)
     made.start()
     yield made
     made.stop()
@@ -133,7 +196,7 @@ def module(tmp_path: Path) -> Path:
     return path
 
 
-def closes(opening: Opening) -> bool:
+def closes(opening: Held) -> bool:
     """Whether the descriptor of an opening is closed before long."""
     for _look in range(int(WAIT / 0.01)):
         try:
@@ -271,7 +334,7 @@ def test_it_is_not_responsive_while_its_own_thread_hangs(
 ) -> None:
     hangs, ended = threading.Event(), threading.Event()
 
-    def read() -> tuple[list[Opening], bool]:
+    def read() -> tuple[list[Held], bool]:
         hangs.set()
         ended.wait(WAIT)
         return PlayedGroup.read(group)
@@ -288,7 +351,7 @@ def test_it_is_not_responsive_while_its_own_thread_hangs(
 def test_it_is_not_responsive_while_nothing_but_errors_come(hold: Hold, group: PlayedGroup) -> None:
     failed = threading.Event()
 
-    def read() -> tuple[list[Opening], bool]:
+    def read() -> tuple[list[Held], bool]:
         failed.set()
         raise OSError(errno.EIO, "an error that stays")
 
@@ -302,7 +365,7 @@ def test_it_is_not_responsive_while_nothing_but_errors_come(hold: Hold, group: P
 def test_stopping_lets_everyone_go_and_waits_for_no_worker(
     group: PlayedGroup, judge: Judge, late: SimpleQueue[tuple[str, int]], module: Path
 ) -> None:
-    hold = Hold(judge, lambda file, pid: late.put((file, pid)), timeout=LONG)
+    hold = Hold(judge, lambda file, pid, *, reading: late.put((file, pid)), timeout=LONG)
     hold.start()
     alive = hold.alive
     ended = hang(judge)
@@ -314,6 +377,99 @@ def test_stopping_lets_everyone_go_and_waits_for_no_worker(
     ended.set()
     assert closes(opening)
     assert group.allowed.empty()
+
+
+def test_a_reader_that_loads_nothing_goes_on_unjudged(
+    gate: Hold, group: PlayedGroup, loader: Loader, module: Path
+) -> None:
+    loader.calls[7] = [False]
+    reader = group.reads(module, tid=7)
+    assert group.allowed.get(timeout=WAIT) is reader
+    assert closes(reader)
+    assert loader.asked.empty()
+    assert group.ignored.empty()
+
+
+def test_a_load_is_refused_and_then_told(gate: Hold, group: PlayedGroup, loader: Loader, module: Path) -> None:
+    loader.calls[7], loader.loads[7] = [True], REFUSED
+    reader = group.reads(module, tid=7)
+    assert group.refused.get(timeout=WAIT) is reader
+    assert loader.told.get(timeout=WAIT) is REFUSED
+    assert loader.asked.get(timeout=WAIT) == (b"module", str(module), 7)
+    assert closes(reader)
+    assert group.allowed.empty()
+
+
+def test_a_load_is_let_in_and_then_told(gate: Hold, group: PlayedGroup, loader: Loader, module: Path) -> None:
+    loader.calls[7], loader.loads[7] = [True], LET_IN
+    reader = group.reads(module, tid=7)
+    assert group.allowed.get(timeout=WAIT) is reader
+    assert loader.told.get(timeout=WAIT) is LET_IN
+
+
+def test_a_reader_that_still_runs_is_asked_about_until_it_waits(
+    gate: Hold, group: PlayedGroup, loader: Loader, module: Path
+) -> None:
+    loader.calls[7], loader.loads[7] = [None, None, True], REFUSED
+    reader = group.reads(module, tid=7)
+    assert group.refused.get(timeout=WAIT) is reader
+
+
+def test_a_reader_whose_call_cannot_be_seen_is_let_go_and_told(
+    gate: Hold, group: PlayedGroup, loader: Loader, module: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    loader.calls[7] = [KernelError("cannot read /proc/7/syscall", errno.EPERM)]
+    reader = group.reads(module, tid=7)
+    assert group.allowed.get(timeout=WAIT) is reader
+    assert closes(reader)
+    assert eventually(
+        lambda: [each.getMessage() for each in caplog.records]
+        == ["not judged: cannot read /proc/7/syscall: Operation not permitted"]
+    )
+
+
+def test_the_file_of_a_load_that_is_no_livepatch_is_ignored(
+    gate: Hold, group: PlayedGroup, loader: Loader, module: Path
+) -> None:
+    loader.calls[7], loader.loads[7] = [True], None
+    reader = group.reads(module, tid=7)
+    assert group.ignored.get(timeout=WAIT) == str(module)
+    assert group.allowed.get(timeout=WAIT) is reader
+    assert loader.told.empty()
+
+
+def test_a_load_that_cannot_be_judged_goes_on(gate: Hold, group: PlayedGroup, loader: Loader, module: Path) -> None:
+    loader.calls[7], loader.loads[7] = [True], ModuleFormatError("truncated")
+    reader = group.reads(module, tid=7)
+    assert group.allowed.get(timeout=WAIT) is reader
+    assert closes(reader)
+
+
+def test_a_load_goes_on_in_time_when_judging_hangs_and_is_told_as_late_only(
+    gate: Hold, group: PlayedGroup, loader: Loader, late: SimpleQueue[tuple[str, int]], module: Path
+) -> None:
+    ended = threading.Event()
+    loader.calls[7], loader.loads[7] = [True], ended
+    gate.timeout = SHORT
+    reader = group.reads(module, tid=7)
+    assert group.allowed.get(timeout=WAIT) is reader
+    assert late.get(timeout=WAIT) == (str(module), 7)
+    ended.set()
+    assert closes(reader)
+    assert group.refused.empty()
+    assert loader.told.empty()
+
+
+def test_klpds_own_threads_never_wait(gate: Hold, group: PlayedGroup, loader: Loader, module: Path) -> None:
+    ended = threading.Event()
+    thread = threading.Thread(target=ended.wait)
+    thread.start()
+    reader = group.reads(module, tid=thread.native_id or 0)
+    assert group.allowed.get(timeout=WAIT) is reader
+    assert closes(reader)
+    ended.set()
+    thread.join()
+    assert loader.asked.empty()
 
 
 def eventually(true: Callable[[], bool]) -> bool:

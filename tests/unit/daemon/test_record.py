@@ -13,6 +13,7 @@ from klpd.daemon.enforcement import Judged
 from klpd.daemon.journal import Journal
 from klpd.daemon.record import Record
 from klpd.kernel.guard_abi import Attribute, GuardEvent, GuardVerdict, Input, Lock, Way, WriteEvent
+from klpd.kernel.threads import Thread
 from klpd.messages import MessageId
 from klpd.model import Decision, Finding, Rule, RuleKind, Verdict
 
@@ -39,35 +40,37 @@ EVENT = GuardEvent(
     digest="d1",
 )
 USED = replace(EVENT, verdict=GuardVerdict.ALLOWED, allowed=True)
+LOADER = Thread(tid=8, pid=7, uid=1, command="insmod")
+UNREADABLE = Judged(FILE, "d1", None, obstructed=True, unreadable=f"{FILE}: truncated")
 LET_PASS = replace(EVENT, allowed=True)
 
 
 def judged(decision: Decision) -> Judged:
     finding = Finding(decision, "livepatch-rule", RULE, "a rule says so")
-    return Judged(FILE, Verdict("load", "klp_one", decision, (), (finding,)))
+    return Judged(FILE, "d1", Verdict("load", "klp_one", decision, (), (finding,)), decision is not Decision.ALLOW)
 
 
 @pytest.fixture
-def entry_of(tmp_path: Path) -> Iterator[Callable[[Callable[[Record], None]], dict[str, str]]]:
+def recorded(tmp_path: Path) -> Iterator[Callable[[Callable[[Record], None]], dict[str, str]]]:
     """Has something recorded and gives the entry's fields."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(str(tmp_path / "socket"))
         receiver.settimeout(0)
 
-        def recorded(act: Callable[[Record], None]) -> dict[str, str]:
-            act(Record(Journal(receiver.getsockname())))
+        def fields(write: Callable[[Record], None]) -> dict[str, str]:
+            write(Record(Journal(receiver.getsockname())))
             lines = receiver.recv(1 << 16).decode().splitlines()
             return dict(line.split("=", 1) for line in lines)
 
-        yield recorded
+        yield fields
 
 
 @pytest.fixture
 def entry(
-    entry_of: Callable[[Callable[[Record], None]], dict[str, str]],
+    recorded: Callable[[Callable[[Record], None]], dict[str, str]],
 ) -> Callable[[GuardEvent, Judged | None], dict[str, str]]:
-    """Records a decision on a load and gives the entry's fields."""
-    return lambda event, judged: entry_of(lambda record: record.load_decided(event, judged))
+    """Records a decision of the guard and gives the entry's fields."""
+    return lambda event, known: recorded(lambda record: record.load_decided(event, known))
 
 
 @pytest.mark.parametrize(
@@ -107,7 +110,51 @@ def test_bytes_that_nobody_judged_are_refused_with_a_way_out(
 
 
 def test_a_file_that_could_not_be_read_says_why(entry: Callable[[GuardEvent, Judged | None], dict[str, str]]) -> None:
-    assert entry(EVENT, Judged(FILE, None, f"{FILE}: truncated"))["KLPD_REASON"] == f"{FILE}: truncated"
+    assert entry(EVENT, UNREADABLE)["KLPD_REASON"] == f"{FILE}: truncated"
+
+
+@pytest.mark.parametrize(
+    ("known", "refused", "kind"),
+    [
+        (judged(Decision.DENY), True, MessageId.LOAD_VETOED),
+        (judged(Decision.DENY), False, MessageId.LOAD_AUDITED),
+        (judged(Decision.ALLOW), False, MessageId.LOAD_APPROVED),
+        (UNREADABLE, True, MessageId.LOAD_VETOED),
+        (UNREADABLE, False, MessageId.LOAD_AUDITED),
+    ],
+)
+def test_without_a_guard_the_kind_tells_what_became_of_the_load(
+    recorded: Callable[[Callable[[Record], None]], dict[str, str]], known: Judged, *, refused: bool, kind: MessageId
+) -> None:
+    fields = recorded(lambda record: record.load_answered(LOADER, known, refused=refused))
+    assert fields["MESSAGE_ID"] == kind
+
+
+def test_without_a_guard_a_veto_names_who_what_how_and_the_rule(
+    recorded: Callable[[Callable[[Record], None]], dict[str, str]],
+) -> None:
+    fields = recorded(lambda record: record.load_answered(LOADER, judged(Decision.DENY), refused=True))
+    assert {name: value for name, value in fields.items() if name.startswith("KLPD_") and name != "KLPD_FINDINGS"} == {
+        "KLPD_LIVEPATCH": "klp_one",
+        "KLPD_DIGEST": "d1",
+        "KLPD_PID": "7",
+        "KLPD_UID": "1",
+        "KLPD_COMMAND": "insmod",
+        "KLPD_WAY": "finit_module",
+        "KLPD_FILE": FILE,
+        "KLPD_DECISION": "deny",
+        "KLPD_RULE": "/etc/klpd/policy.d/50-test.toml:3",
+        "KLPD_REASON": "a rule says so (/etc/klpd/policy.d/50-test.toml:3)",
+    }
+
+
+@pytest.mark.parametrize(("reading", "text"), [(False, "process 7 opened"), (True, "thread 7 read")])
+def test_who_went_on_without_a_verdict_is_told(
+    recorded: Callable[[Callable[[Record], None]], dict[str, str]], *, reading: bool, text: str
+) -> None:
+    fields = recorded(lambda record: record.hold_timed_out(FILE, 7, reading=reading))
+    assert fields["MESSAGE_ID"] == MessageId.HOLD_TIMED_OUT
+    assert fields["MESSAGE"].startswith(text)
 
 
 WRITE = WriteEvent(
@@ -149,13 +196,13 @@ OFF = replace(WRITE, verdict=GuardVerdict.OFF, allowed=True)
     ],
 )
 def test_a_write_is_told_with_what_became_of_it_and_why(
-    entry_of: Callable[[Callable[[Record], None]], dict[str, str]],
+    recorded: Callable[[Callable[[Record], None]], dict[str, str]],
     event: WriteEvent,
     verdict: Verdict | None,
     kind: MessageId,
     reason: str,
 ) -> None:
-    fields = entry_of(lambda record: record.write_decided(event, verdict))
+    fields = recorded(lambda record: record.write_decided(event, verdict))
     assert fields["MESSAGE_ID"] == kind
     assert fields.get("KLPD_REASON", "").startswith(reason)
     assert (fields["KLPD_LIVEPATCH"], fields["KLPD_ATTRIBUTE"], fields["KLPD_COMMAND"]) == ("klp_one", "enabled", "sh")

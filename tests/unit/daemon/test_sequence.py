@@ -38,6 +38,7 @@ class Notes:
     stragglers: list[str] = field(default_factory=list)
     reversals: int = 0
     notes: list[str] = field(default_factory=list)
+    approved: list[str] = field(default_factory=list)
 
     def step(self, index: int, state: StepState) -> None:
         self.steps.append((index, state.value))
@@ -59,7 +60,7 @@ def kernel(*known: Livepatch, lasting: int | None = 1) -> FakeKernel:
 
 def run(fake: FakeKernel, plan: Plan, *, policy: Policy = POLICY, cancel: threading.Event | None = None) -> Notes:
     notes = Notes()
-    Sequence(fake, lambda: policy, str.encode, notes, cancel or threading.Event()).run(plan)
+    Sequence(fake, lambda: policy, str.encode, notes.approved.append, notes, cancel or threading.Event()).run(plan)
     return notes
 
 
@@ -70,6 +71,7 @@ def test_apply_loads_and_removes_what_was_replaced() -> None:
     assert fake.calls == ["load klp_two", "remove klp_one"]
     assert [each.name for each in fake.now.livepatches] == ["klp_two"]
     assert notes.steps == [(0, "running"), (0, "done"), (1, "running"), (1, "done")]
+    assert notes.approved == ["klp_two"]
 
 
 @pytest.mark.parametrize(("really", "left"), [(True, ["klp_two"]), (False, ["klp_one", "klp_two"])])
@@ -169,7 +171,8 @@ def test_in_audit_mode_the_policy_stands_in_nobodys_way() -> None:
     fake = kernel(ONE)
     deny = Ruling(Permission.DENY, RULE)
     audit = replace(POLICY, mode=Mode.AUDIT, default=deny)
-    run(fake, plan_apply(fake.now, ONE, audit), policy=audit)
+    notes = run(fake, plan_apply(fake.now, ONE, audit), policy=audit)
+    assert notes.approved == []
     assert fake.calls == ["load klp_one"]
 
 
@@ -185,7 +188,7 @@ def test_a_stack_that_somebody_else_changed_meanwhile_is_reported() -> None:
 
 def resume(fake: FakeKernel, plan: Plan, first: int = 0, at_rest: frozenset[str] = frozenset()) -> Notes:
     notes = Notes()
-    Sequence(fake, lambda: POLICY, str.encode, notes).resume(plan, first, at_rest)
+    Sequence(fake, lambda: POLICY, str.encode, notes.approved.append, notes).resume(plan, first, at_rest)
     return notes
 
 
@@ -264,7 +267,7 @@ def test_reversing_for_want_of_time_is_brought_to_its_end_and_told(*, begun: boo
     if begun:
         fake.set_enabled("klp_one", enabled=False)
     with pytest.raises(JobError, match="restarted while it reversed the transition of klp_one: that is done"):
-        Sequence(fake, lambda: POLICY, str.encode, Notes()).end_reversal(Load(ONE))
+        Sequence(fake, lambda: POLICY, str.encode, Notes().approved.append, Notes()).end_reversal(Load(ONE))
     assert fake.calls == ["load klp_one", "disable klp_one", "remove klp_one"]
 
 
@@ -272,5 +275,5 @@ def test_reversing_what_had_ended_is_told_as_such() -> None:
     fake = kernel(ONE)
     fake.install(ONE)
     with pytest.raises(JobError, match="it had come to its end already"):
-        Sequence(fake, lambda: POLICY, str.encode, Notes()).end_reversal(Load(ONE))
+        Sequence(fake, lambda: POLICY, str.encode, Notes().approved.append, Notes()).end_reversal(Load(ONE))
     assert fake.calls == []
