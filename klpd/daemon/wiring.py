@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from klpd.daemon.journal import Journal
     from klpd.judge.rules import Mode, Policy
     from klpd.kernel.guard_abi import GuardMode
-    from klpd.report import Defence
+    from klpd.report import Defence, DefenceState
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,7 @@ class Daemon:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._record = Record(journal)
+        self._told: dict[str, DefenceState] = {}
         self._loop = Loop()
         self._policies = Policies(read_policy)
         with suppress(PolicyError):  # it is recorded, and the built-in policy is in force
@@ -112,8 +113,7 @@ class Daemon:
             self._loop.watch(self._guard.fileno(), self._read_guard)
             # What came before, the self-test has taken from the ring: no event tells of that.
             self._read_guard()
-        for defence in self._defences():
-            self._record.defence(defence)
+        self._tell_defences()
         self._watch.look()
         for saved in self._unfinished.jobs:
             self._manager.take_up(saved)
@@ -253,8 +253,16 @@ class Daemon:
             self._end_uevents()
             self._end_uevents = self._loop.watch(self._uevents.fileno(), self._read_uevents)
 
+    def _tell_defences(self) -> None:
+        """Record each line of defence that is in another state than it was."""
+        for defence in self._defences():
+            if self._told.get(defence.name) is not defence.state:
+                self._told[defence.name] = defence.state
+                self._record.defence(defence)
+
     def _ping(self) -> None:
         self._journal.flush()
+        self._tell_defences()
         if self._hold is None or self._hold.responsive():
             notify("WATCHDOG=1")
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from klpd.errors import ExitStatus
+from klpd.messages import MessageId
 from tests.vm.lab import Lab
-from tests.vm.livepatches import put_livepatches
+from tests.vm.livepatches import journal, put_livepatches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,6 +55,14 @@ def test_a_bpf_file_system_that_is_unmounted_opens_it_and_klpd_says_so(host: Hos
     state, detail = guard(host)
     assert state == "down"
     assert "its pins in /sys/fs/bpf/klpd were removed" in detail
+
+
+def test_a_defence_that_goes_down_is_journalled_at_the_next_look(host: Host) -> None:
+    host.run("mkdir /run/systemd/system/klpd.service.d", check=True)
+    host.write("/run/systemd/system/klpd.service.d/test.conf", b"[Service]\nWatchdogSec=2s\n")
+    host.run("systemctl daemon-reload && systemctl restart klpd && umount /sys/fs/bpf", check=True)
+    host.run(f"until journalctl MESSAGE_ID={MessageId.DEFENCE_CHANGED} | grep -q 'guard is down'; do sleep 0.2; done")
+    assert len([each for each in journal(host, MessageId.DEFENCE_CHANGED) if "guard is down" in each["MESSAGE"]]) == 1
 
 
 def test_closing_it_fails_where_its_pins_are_gone_and_says_what_to_do(host: Host) -> None:

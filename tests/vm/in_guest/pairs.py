@@ -67,7 +67,7 @@ class Klpd:
         return next(
             event.state.value
             for event in self._service.follow(job)
-            if isinstance(event, JobReport) and event.state.final
+            if isinstance(event, JobReport) and event.state.final and event.id == int(job.rpartition("/")[2])
         )
 
 
@@ -89,14 +89,17 @@ def clean() -> None:
                 time.sleep(STEP)
 
 
-def put_on(loader: Loader, stack: list[str], present: list[str]) -> None:
-    """Make `stack` the stack, if `present` is not that."""
-    if present == stack:
-        return
-    for name in reversed(present):
+def put_on(loader: Loader, stack: list[str]) -> None:
+    """Make `stack` the stack."""
+    present = installed()
+    if set(stack) <= set(present):
+        surplus, missing = [each for each in present if each not in stack], []
+    else:
+        surplus, missing = present, stack
+    for name in sorted(surplus, key=lambda each: stack.index(each) if each in stack else len(stack), reverse=True):
         loader.take_out(name)
     clean()
-    for name in stack:
+    for name in missing:
         loader.load(name)
 
 
@@ -111,7 +114,7 @@ def outcomes(loader: Loader, stacks: list[list[str]], names: list[str]) -> dict[
         for name in names:
             if name in stack:
                 continue
-            put_on(loader, stack, sorted(installed(), key=lambda each: stack.index(each) if each in stack else 99))
+            put_on(loader, stack)
             told[name] = f"{loader.load(name)}: {' '.join(sorted(installed()))}"
             clean()
     return found
