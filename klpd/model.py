@@ -85,6 +85,13 @@ class Livepatch:
         """The release of the kernel that the module was built for: vermagic's first word."""
         return self.vermagic.split(" ", 1)[0]
 
+    @property
+    def restores(self) -> bool | None:
+        """Whether it has a post_unpatch callback, which can restore what was before it."""
+        if self.objects is None:
+            return None
+        return any(Callback.POST_UNPATCH in each.callbacks for each in self.objects)
+
 
 class StatesSource(StrEnum):
     """Where the states of an installed livepatch are known from."""
@@ -105,7 +112,10 @@ class InstalledObject:
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """A livepatch in the running kernel: a member of its list klp_patches."""
+    """A livepatch in the running kernel: a member of its list klp_patches.
+
+    `restores`: it has a post_unpatch callback, as its file tells.
+    """
 
     name: str
     enabled: bool = True
@@ -117,6 +127,7 @@ class Installed:
     objects: tuple[InstalledObject, ...] = ()
     build_id: str | None = None
     digest: str | None = None
+    restores: bool | None = None
 
     @classmethod
     def expected(cls, livepatch: Livepatch) -> Installed:
@@ -130,6 +141,7 @@ class Installed:
             objects=tuple(InstalledObject(each.name, each.functions) for each in livepatch.objects or ()),
             build_id=livepatch.build_id,
             digest=livepatch.digest,
+            restores=livepatch.restores,
         )
 
 

@@ -8,8 +8,8 @@ import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from klpd.judge.rules import STICKY_WAYS, Mode, Permission, Policy, Ruling, StateRule
-from klpd.model import Installed, Livepatch, Rule, RuleKind, Stack, State
+from klpd.judge.rules import STICKY_WAYS, Mode, Permission, Policy, Ruling, StateRule, TransitionRules
+from klpd.model import VMLINUX, Callback, Installed, Livepatch, Object, Rule, RuleKind, Stack, State
 
 if TYPE_CHECKING:
     from klpd.judge.rules import LivepatchRule
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 RELEASE: Final = "6.1.0-test"
 POLICY_FILE: Final = "/etc/klpd/policy.d/50-site.toml"
+
+_RESTORING: Final = Object(VMLINUX, (), (Callback.POST_UNPATCH,))
 
 States = Mapping[int, int] | tuple[State, ...] | None
 """State id -> version; or the very array, where duplicates or its order matter; or None for unknown states."""
@@ -30,17 +32,18 @@ def livepatch(
     release: str = RELEASE,
     digest: str | None = None,
     build_id: str | None = None,
+    restores: bool | None = False,
 ) -> Livepatch:
-    """A livepatch for RELEASE.  Two with the same name, states and `replace` are the same file."""
+    """A livepatch for RELEASE.  Two with the same name, states, `replace` and `restores` are the same file."""
     array = tuple(State(*each) for each in states.items()) if isinstance(states, Mapping) else states
-    content = hashlib.sha256(f"{name} {array} {replace}".encode()).hexdigest()
+    content = hashlib.sha256(f"{name} {array} {replace} {restores}".encode()).hexdigest()
     return Livepatch(
         name=name,
         digest=digest or content,
         size=4096,
         replace=replace,
         states=array,
-        objects=(),
+        objects=None if restores is None else (_RESTORING,) if restores else (),
         vermagic=f"{release} SMP preempt mod_unload modversions ",
         build_id=build_id or content[:40],
     )
@@ -54,10 +57,11 @@ def installed(
     enabled: bool = True,
     transition: bool = False,
     forced: bool = False,
+    restores: bool | None = False,
 ) -> Installed:
-    """`livepatch(name, states, replace=replace)` in the kernel."""
+    """`livepatch(name, states, replace=replace, restores=restores)` in the kernel."""
     return dataclasses.replace(
-        Installed.expected(livepatch(name, states, replace=replace)),
+        Installed.expected(livepatch(name, states, replace=replace, restores=restores)),
         enabled=enabled,
         transition=transition,
         forced=forced,
@@ -101,6 +105,7 @@ def policy(
     unknown_states: Ruling | None = None,
     livepatches: tuple[LivepatchRule, ...] = (),
     force: Ruling | None = None,
+    unpatched_gap: Ruling | None = None,
     mode: Mode = Mode.ENFORCE,
 ) -> Policy:
     """A policy that allows what it is not told to deny."""
@@ -108,7 +113,8 @@ def policy(
         mode=mode,
         default=default or allowing(),
         unknown_states=unknown_states or allowing(),
-        force=force or allowing(),
+        transition=TransitionRules(force=force or allowing()),
+        unpatched_gap=unpatched_gap or allowing(),
         states={each.id: each for each in states},
         livepatches=livepatches,
     )

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from klpd import module
 from klpd.errors import KernelError, ModuleFormatError
-from klpd.judge.permissions import never_objects, permits, write_permissions
-from klpd.judge.rules import Mode, Permission
+from klpd.judge.permissions import never_objects, never_objects_to_force, permits, write_permissions
+from klpd.judge.rules import Mode
 from klpd.judge.verdict import judge, obstructs
 from klpd.kernel.guard_abi import ANY_LIVEPATCH, Attribute, GuardPermission
 from klpd.model import Decision, Load, Stack, Verdict
@@ -122,21 +122,24 @@ class Enforcement:
     def permit(self, stack: Stack) -> None:
         """Tell the guard what may be written to the attributes of the livepatches of `stack`, as long as it is that.
 
-        A policy that can never object is told as such, so that nobody who writes soon after a change comes too early.
-        Raises KernelError.
+        A policy that can never object is told as such, so that nobody who writes soon after a change comes too early;
+        but not as long as a transition runs that must not be reversed all the same.  Raises KernelError.
         """
         with self._permitting:
             policy = self._policy()
             permissions: dict[str, GuardPermission] = {}
             self._writes = {}
-            for each in write_permissions(stack, policy):
+            judged = write_permissions(stack, policy)
+            for each in judged:
                 self._writes[each.livepatch, Attribute.ENABLED] = each.enabled
                 self._writes[each.livepatch, Attribute.FORCE] = each.force
                 permissions[each.livepatch] = GuardPermission(
                     stack.generation, enabled=permits(each.enabled), force=permits(each.force)
                 )
             permissions[ANY_LIVEPATCH] = GuardPermission(
-                0, enabled=never_objects(policy), force=policy.force.permission is Permission.ALLOW
+                0,
+                enabled=never_objects(policy) and all(permits(each.enabled) for each in judged),
+                force=never_objects_to_force(policy),
             )
             if self._guard is not None:
                 self._guard.permit(permissions)

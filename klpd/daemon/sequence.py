@@ -19,6 +19,7 @@ from klpd.report import StepState
 
 if TYPE_CHECKING:
     from klpd.judge.planner import Plan
+    from klpd.judge.rules import TransitionRules
     from klpd.model import Action, Installed, Stack, Verdict
     from klpd.report import Straggler
 
@@ -194,27 +195,33 @@ class Sequence:
         return stack, verdict
 
     def _await_transition(self, name: str, *, reversible: bool = True) -> None:
-        policy = self.policy()
-        deadline = time.monotonic() + policy.transition_timeout
+        begun = time.monotonic()
         while True:
             stack = self.kernel.stack()
             moving = stack.transition
             if moving is None or moving.name != name:
                 return
+            rules = self.policy().transition_of(moving)
             stragglers = self._show(stack)
             if reversible and self.cancel.is_set():
                 reversible = self._reversed(moving)
                 if reversible:
                     raise CanceledError(f"canceled: the transition of {name} was reversed")
-            elif reversible and policy.on_timeout is OnTimeout.REVERSE and time.monotonic() > deadline:
-                reversible = self._reversed(moving)
-                if reversible:
-                    raise TimedOutError(
-                        f"the transition of {name} took longer than {policy.transition_timeout:g} s and was "
-                        f"reversed; it waited for: {_named(stragglers)}"
-                    )
-            until_late = deadline - time.monotonic()
-            self.kernel.wait(stack, min(_LOOK, until_late) if reversible and until_late > 0 else _LOOK)
+            left = rules.timeout - (time.monotonic() - begun)
+            if reversible and left <= 0 and rules.on_timeout is not OnTimeout.WAIT:
+                reversible = False
+                self._overdue(moving, rules, stragglers)
+            self.kernel.wait(stack, min(_LOOK, left) if reversible and left > 0 else _LOOK)
+
+    def _overdue(self, moving: Installed, rules: TransitionRules, stragglers: tuple[Straggler, ...]) -> None:
+        """Do what the policy says of a transition that takes too long."""
+        late = f"the transition of {moving.name} took longer than {rules.timeout:g} s and was"
+        waited = f"it waited for: {_named(stragglers)}"
+        if rules.on_timeout is OnTimeout.REVERSE:
+            if self._reversed(moving):
+                raise TimedOutError(f"{late} reversed; {waited}")
+        elif self._forced(moving):
+            self.observer.note(f"{late} forced; {waited}")
 
     def _show(self, stack: Stack) -> tuple[Straggler, ...]:
         transition = self.kernel.transition(stack)
@@ -235,6 +242,16 @@ class Sequence:
         self._await_transition(moving.name, reversible=False)
         if moving.enabled:
             self._remove(moving.name)
+        return True
+
+    def _forced(self, moving: Installed) -> bool:
+        """Force the transition, if that is allowed; else tell the observer why it is not."""
+        try:
+            self._judged(Force(moving.name))
+        except VetoedError as error:
+            self.observer.note(str(error))
+            return False
+        self.kernel.force(moving.name)
         return True
 
     def _remove(self, name: str) -> None:

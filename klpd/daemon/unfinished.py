@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 from klpd.daemon.state_files import STATE_DIRECTORY, boot_id, replace_file
 from klpd.errors import JobError
-from klpd.judge.planner import Plan, Step
+from klpd.judge.planner import Plan
+from klpd.judge.steps import Step
 from klpd.model import Disable, Force, Load, Remove, Reverse, target
 from klpd.plain import PlainError, from_plain, to_plain
 from klpd.report import JobReport, StepState

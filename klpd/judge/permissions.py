@@ -50,7 +50,16 @@ def permits(verdict: Verdict) -> bool:
     return all(each.decision is Decision.ALLOW or each.rule.kind is RuleKind.KERNEL for each in verdict.findings)
 
 
+def never_objects_to_force(policy: Policy) -> bool:
+    """Whether the policy lets the transition of every livepatch be forced."""
+    own = (each.force for each in policy.livepatches if each.force is not None)
+    return all(each.permission is Permission.ALLOW for each in (policy.transition.force, *own))
+
+
 def never_objects(policy: Policy) -> bool:
-    """Whether the policy lets every livepatch be disabled and every transition be reversed, whatever the stack."""
+    """Whether the policy lets every livepatch be disabled and every transition be reversed, whatever the stack.
+
+    klpd's own rule may still object to reversing a transition (klpd.judge.reversal).
+    """
     rulings = [ruling for rule in policy.states.values() for ruling in rule.rulings.values()]
     return all(each.permission is Permission.ALLOW for each in (policy.unknown_states, *rulings))

@@ -3,37 +3,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from klpd.judge.verdict import judge
-from klpd.model import Action, Decision, Disable, Load, Remove, Reverse, Verdict
+from klpd.judge.search import find_way
+from klpd.judge.site import gap_finding
+from klpd.judge.steps import Step, after, disabling, judged, loading, same, tidied
+from klpd.judge.verdict import decide
+from klpd.model import Decision, Disable, Load, Remove, Reverse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from klpd.judge.rules import Policy
-    from klpd.model import Installed, Livepatch, Stack
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One action of a plan, with the verdict on the stack that the steps before it lead to."""
-
-    action: Action
-    verdict: Verdict
+    from klpd.model import Action, Installed, Livepatch, Stack, Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The steps to a goal.  Without steps, it is reached already, or will be by the transition that runs.
-
-    `gap` tells that in between none of the livepatches that are being exchanged is in force.
-    """
+    """The steps to a goal.  Without steps, it is reached already, or will be by the transition that runs."""
 
     goal: str
     steps: tuple[Step, ...]
-    gap: bool = False
+
+    @property
+    def gap(self) -> bool:
+        """Whether in between none of the livepatches that are being exchanged is in force."""
+        return _opening(self.steps) is not None
 
     @property
     def decision(self) -> Decision:
@@ -43,8 +37,10 @@ class Plan:
 
     @property
     def refusal(self) -> Verdict | None:
-        """The first verdict that stands in the way."""
-        return next((each.verdict for each in self.steps if each.verdict.decision is not Decision.ALLOW), None)
+        """The verdict that stands in the way: the first of the worst."""
+        if self.decision is Decision.ALLOW:
+            return None
+        return next(each.verdict for each in self.steps if each.verdict.decision is self.decision)
 
 
 def plan_apply(stack: Stack, livepatch: Livepatch, policy: Policy) -> Plan:
@@ -53,46 +49,46 @@ def plan_apply(stack: Stack, livepatch: Livepatch, policy: Policy) -> Plan:
     installed = stack.settled.find(livepatch.name)
     if installed is not None and same(installed, livepatch) and installed.enabled:
         return Plan(goal, ())
-    return Plan(goal, _judged(stack, _loads(stack, (livepatch,)), policy))
+    return Plan(goal, judged(stack, loading(stack, livepatch), policy))
 
 
 def plan_disable(stack: Stack, name: str, policy: Policy) -> Plan:
     """Disable the livepatch `name` and remove its module; only the latter, where it is disabled already."""
     if stack.find(name) is None and stack.leftover(name) is not None:
-        return Plan(f"disable {name}", _judged(stack, (Remove(name),), policy))
-    return Plan(f"disable {name}", _judged(stack, _tidied(stack, Disable(name)), policy))
+        return Plan(f"disable {name}", judged(stack, (Remove(name),), policy))
+    return Plan(f"disable {name}", judged(stack, disabling(stack, name), policy))
+
+
+def plan_remove(stack: Stack, name: str, policy: Policy) -> Plan:
+    """Remove the module of the livepatch `name`, which is no longer in force."""
+    return Plan(f"remove {name}", judged(stack, (Remove(name),), policy))
 
 
 def plan_revert(stack: Stack, wanted: tuple[Livepatch, ...], policy: Policy) -> Plan:
     """Go back to `wanted` (nothing: the unpatched kernel), the oldest livepatch first.
 
-    A running transition is reversed, whatever is wanted: that is the only way back without a gap.  Else the wanted
-    livepatches are loaded over the present ones where every rule allows that, and otherwise by way of the unpatched
-    kernel: what is not wanted is disabled, the newest first, removed, and the rest loaded anew.
+    A running transition is reversed, whatever is wanted.  Else it is the shortest way that every rule allows, of
+    several one without a gap.  Where there is none, it is the one with the least in its way.
     """
     if (moving := stack.transition) is not None:
-        actions = _tidied(stack, Reverse(moving.name))
-        return Plan(f"reverse the transition of {moving.name}", _judged(stack, actions, policy))
+        actions = tidied(stack, Reverse(moving.name))
+        return Plan(f"reverse the transition of {moving.name}", judged(stack, actions, policy))
     goal = "revert to " + (", ".join(each.name for each in wanted) or "the unpatched kernel")
+    steps = find_way(stack, wanted, policy)
+    if steps is None:
+        steps = judged(stack, _plain_way(stack, wanted), policy)
+    return Plan(goal, _with_gap(steps, policy))
+
+
+def _plain_way(stack: Stack, wanted: tuple[Livepatch, ...]) -> tuple[Action, ...]:
+    """What is not wanted is disabled, the newest first, and what is missing loaded, without a look at any rule."""
     kept = _common(stack.livepatches, wanted)
-    surplus = stack.livepatches[kept:]
-    missing = wanted[kept:]
-    if missing and surplus:
-        over = Plan(goal, _judged(stack, _loads(stack, missing), policy))
-        if over.decision is Decision.ALLOW and _reaches(stack, over, wanted):
-            return over
-    disables = tuple(_disables(stack, surplus))
-    loads = _loads(_after(stack, disables), missing)
-    return Plan(goal, _judged(stack, (*disables, *loads), policy), gap=bool(surplus) and bool(missing))
-
-
-def same(installed: Installed, livepatch: Livepatch) -> bool:
-    """Whether an installed livepatch came from this very file, as far as can be told."""
-    if installed.name != livepatch.name:
-        return False
-    if installed.digest is not None:
-        return installed.digest == livepatch.digest
-    return installed.build_id is not None and installed.build_id == livepatch.build_id
+    actions: list[Action] = []
+    for installed in reversed(stack.livepatches[kept:]):
+        actions += disabling(after(stack, actions), installed.name)
+    for livepatch in wanted[kept:]:
+        actions += loading(after(stack, actions), livepatch)
+    return tuple(actions)
 
 
 def _common(installed: tuple[Installed, ...], wanted: tuple[Livepatch, ...]) -> int:
@@ -104,45 +100,21 @@ def _common(installed: tuple[Installed, ...], wanted: tuple[Livepatch, ...]) -> 
     return count
 
 
-def _reaches(stack: Stack, plan: Plan, wanted: tuple[Livepatch, ...]) -> bool:
-    end = _after(stack, (step.action for step in plan.steps))
-    return [each.name for each in end.livepatches] == [each.name for each in wanted]
+def _opening(steps: tuple[Step, ...]) -> tuple[int, Load] | None:
+    """Where a gap opens, and the load that begins to close it: a disable, and the first load that comes after it."""
+    opening = next((rank for rank, each in enumerate(steps) if isinstance(each.action, Disable)), None)
+    later = () if opening is None else steps[opening:]
+    closing = next((each.action for each in later if isinstance(each.action, Load)), None)
+    return None if opening is None or closing is None else (opening, closing)
 
 
-def _after(stack: Stack, actions: Iterable[Action]) -> Stack:
-    for action in actions:
-        stack = stack.after(action)
-    return stack
-
-
-def _tidied(stack: Stack, action: Action) -> tuple[Action, ...]:
-    """`action`, and the removal of the modules that it leaves over, but for those that the kernel keeps for good."""
-    before = {each.name for each in stack.settled.leftovers}
-    left = (each for each in stack.after(action).leftovers if each.removable and each.name not in before)
-    return (action, *(Remove(each.name) for each in left))
-
-
-def _disables(stack: Stack, livepatches: tuple[Installed, ...]) -> Iterator[Action]:
-    """Disable each livepatch, the newest first, and remove its module."""
-    for livepatch in reversed(livepatches):
-        actions = _tidied(stack, Disable(livepatch.name))
-        yield from actions
-        stack = _after(stack, actions)
-
-
-def _loads(stack: Stack, livepatches: Iterable[Livepatch]) -> Iterator[Action]:
-    """Load each livepatch, with the removals that it needs before (its name is taken) and makes due after."""
-    for livepatch in livepatches:
-        if (leftover := stack.leftover(livepatch.name)) is not None and leftover.removable:
-            yield Remove(livepatch.name)
-        actions = _tidied(stack, Load(livepatch))
-        yield from actions
-        stack = _after(stack, actions)
-
-
-def _judged(stack: Stack, actions: Iterable[Action], policy: Policy) -> tuple[Step, ...]:
-    steps = []
-    for action in actions:
-        steps.append(Step(action, judge(stack, action, policy)))
-        stack = stack.after(action)
-    return tuple(steps)
+def _with_gap(steps: tuple[Step, ...], policy: Policy) -> tuple[Step, ...]:
+    """`steps`, with the policy's word on the gap in the verdict on the step that opens it."""
+    gap = _opening(steps)
+    if gap is None:
+        return steps
+    rank, closing = gap
+    verdict = steps[rank].verdict
+    findings = (*verdict.findings, gap_finding(verdict.livepatch, closing.livepatch.name, policy))
+    opening = replace(steps[rank], verdict=replace(verdict, decision=decide(findings), findings=findings))
+    return (*steps[:rank], opening, *steps[rank + 1 :])

@@ -41,10 +41,14 @@ class Permission(StrEnum):
 
 
 class OnTimeout(StrEnum):
-    """What to do with a transition that takes longer than the policy gives it."""
+    """What to do with a transition that takes longer than the policy gives it.
+
+    FORCE takes effect only where forcing is allowed for that livepatch, too.
+    """
 
     REVERSE = "reverse"
     WAIT = "wait"
+    FORCE = "force"
 
 
 class OnDrift(StrEnum):
@@ -64,6 +68,18 @@ class Ruling:
 
 NO_FORCE: Final = Ruling(Permission.DENY, Rule(RuleKind.BUILTIN, 'force = "deny"'))
 """What holds of forcing transitions where no file says anything."""
+
+NO_GAP: Final = Ruling(Permission.DENY, Rule(RuleKind.BUILTIN, 'allow-unpatched-gap = "deny"'))
+"""What holds of exchanging livepatches with neither of them in force in between, where no file says anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransitionRules:
+    """How a transition may go: `timeout` in seconds, what to do then, and whether it may be forced."""
+
+    timeout: float = 300.0
+    on_timeout: OnTimeout = OnTimeout.REVERSE
+    force: Ruling = NO_FORCE
 
 
 class Comparison(StrEnum):
@@ -174,12 +190,18 @@ def _module_names(pattern: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class LivepatchRule:
-    """A rule on livepatches; of several that match, the first decides."""
+    """A rule on livepatches; of several that match, the first decides.
+
+    Without `permission` it is about their transitions only.  There, too, the first decides that says something.
+    """
 
     rule: Rule
     match: Match
-    permission: Permission
+    permission: Permission | None
     reason: str | None = None
+    timeout: float | None = None
+    on_timeout: OnTimeout | None = None
+    force: Ruling | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,13 +213,22 @@ class Policy:
     unknown_states: Ruling
     states: Mapping[int, StateRule] = field(default_factory=dict)
     livepatches: tuple[LivepatchRule, ...] = ()
-    transition_timeout: float = 300.0
-    on_timeout: OnTimeout = OnTimeout.REVERSE
-    force: Ruling = NO_FORCE
+    unpatched_gap: Ruling = NO_GAP
+    transition: TransitionRules = field(default_factory=TransitionRules)
     hold_timeout: float = 5.0
     on_drift: OnDrift = OnDrift.REPORT
     directories: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+
+    def transition_of(self, livepatch: Livepatch | Installed) -> TransitionRules:
+        """What holds of the transitions of a livepatch: key by key, the first rule that matches it and sets the key."""
+        rules = [each for each in self.livepatches if each.match(livepatch)]
+        general = self.transition
+        return TransitionRules(
+            timeout=next((each.timeout for each in rules if each.timeout is not None), general.timeout),
+            on_timeout=next((each.on_timeout for each in rules if each.on_timeout is not None), general.on_timeout),
+            force=next((each.force for each in rules if each.force is not None), general.force),
+        )
 
     def state_name(self, state_id: int) -> str:
         """A state as people are to read it: its id in hex and the site's name for it."""

@@ -27,7 +27,7 @@ _VERB: Final = {
 def livepatch_findings(livepatch: Livepatch | Installed, policy: Policy) -> Iterator[Finding]:
     """Whether the policy lets this livepatch in at all: its first rule that matches, else its default."""
     for rule in policy.livepatches:
-        if rule.match(livepatch):
+        if rule.permission is not None and rule.match(livepatch):
             because = f": {rule.reason}" if rule.reason else ""
             yield Finding(
                 rule.permission.decision,
@@ -129,19 +129,39 @@ def unknown_findings(stack: Stack, names: Iterable[str], policy: Policy) -> Iter
         )
 
 
-def force_finding(name: str, policy: Policy) -> Finding:
+def force_finding(stack: Stack, name: str, policy: Policy) -> Finding:
     """Whether the policy lets the transition of a livepatch be forced."""
-    permission = policy.force.permission
+    livepatch = stack.find(name)
+    force = (policy.transition if livepatch is None else policy.transition_of(livepatch)).force
+    permission = force.permission
     return Finding(
         permission.decision,
         "force",
-        policy.force.rule,
+        force.rule,
         f"forcing the transition of {name} leaves tasks in functions that are no longer in force, and such acts are "
         f"{_participle(permission)}",
         None
         if permission is Permission.ALLOW
-        else 'reverse the transition (klpctl revert), or set force = "allow" in [transition], if that is meant',
+        else 'reverse the transition (klpctl revert), or set force = "allow" in [transition] or a [[livepatch]] rule '
+        "for it, if that is meant",
         livepatch=name,
+    )
+
+
+def gap_finding(going: str, coming: str, policy: Policy) -> Finding:
+    """Whether the policy lets `going` be disabled before `coming`, which is to take its place, is loaded."""
+    permission = policy.unpatched_gap.permission
+    return Finding(
+        permission.decision,
+        "unpatched-gap",
+        policy.unpatched_gap.rule,
+        f"{going} has to go before {coming} can come, so that the kernel runs without the fixes of either in between, "
+        f"and such gaps are {_participle(permission)}",
+        None
+        if permission is Permission.ALLOW
+        else 'set allow-unpatched-gap = "allow" in [policy], if the kernel may run without them for that time; or '
+        f"apply a livepatch that can replace {going}",
+        livepatch=going,
     )
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from klpd.judge import kernel, site
+from klpd.judge.reversal import restore_findings
 from klpd.judge.rules import Mode
 from klpd.model import Decision, Disable, Force, Load, Remove, Reverse, RuleKind, Verdict, changes, target
 
@@ -60,13 +61,14 @@ def _findings(stack: Stack, action: Action, policy: Policy, changed: tuple[State
             yield site.unopposed(name)
         case Reverse(name):
             yield from kernel.reverse_findings(stack, name)
+            yield from restore_findings(stack, name, changed, policy)
             yield from site.unknown_findings(stack, (each for each in stack.unknown if each == name), policy)
             yield from site.change_findings(changed, policy, otherwise=site.NO_RULE, reversal=True)
             yield site.unopposed(name)
         case Force(name):
             yield from kernel.force_findings(stack, name)
             yield from site.change_findings(changed, policy, otherwise=site.NO_RULE, reversal=False)
-            yield site.force_finding(name, policy)
+            yield site.force_finding(stack, name, policy)
         case Remove(name):
             yield from kernel.remove_findings(stack, name)
             yield site.unopposed(name)

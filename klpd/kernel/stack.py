@@ -87,6 +87,7 @@ def _installed(shown: SysfsLivepatch, detail: MemoryLivepatch | None, known: Kno
         objects=shown.objects,
         build_id=shown.build_id,
         digest=None if file is None else file.digest,
+        restores=None if file is None else file.restores,
     )
 
 

@@ -104,6 +104,14 @@ class Table:
             else:
                 self._complain(f"{key}: expected a table, found {kind_of(each)}", self._source.positions.value(inner))
 
+    def has(self, *keys: str) -> bool:
+        """Whether any of `keys` is there, fitting or not."""
+        return any(each in self._values for each in keys)
+
+    def says(self, key: str, value: str) -> bool:
+        """Whether the value of `key` is this very string."""
+        return self._values.get(key) == value
+
     def refuse(self, key: str, why: str) -> None:
         """Complain about `key` if it is there, in better words than that it is not known."""
         self._refused.append(key)

@@ -23,6 +23,7 @@ from klpd.judge.rules import (
     Policy,
     Ruling,
     StateRule,
+    TransitionRules,
     Way,
 )
 from klpd.model import Rule, RuleKind
@@ -47,7 +48,8 @@ if TYPE_CHECKING:
     from klpd.policy.check import Entry
 
 LONGEST_HOLD: Final = "60s"
-LONGEST_TRANSITION: Final = "1w"
+_TRANSITION_TIME: Final = duration(longest="1w")
+_TRANSITION_KEYS: Final = ("timeout", "on-timeout", "force")
 _NO_SIGNER: Final = (
     "klpd cannot verify signatures yet, and who a module says has signed it proves nothing; "
     'match by "sha256" or "build-id"'
@@ -101,9 +103,12 @@ def _read_file(policy: Policy, path: Path) -> tuple[Policy, list[PolicyError]]:
     complaints: list[PolicyError] = []
     top = Table(source, complaints, source.values)
     policy = _with_settings(policy, top.table("policy"))
-    policy = _with_transition(policy, top.table("transition"))
+    transition = top.table("transition")
+    policy = _with_transition(policy, transition)
     policy = _with_states(policy, top.tables("state"))
-    policy = _with_livepatches(policy, top.tables("livepatch"))
+    livepatches = tuple(top.tables("livepatch"))
+    policy = replace(policy, livepatches=(*policy.livepatches, *_livepatches(livepatches)))
+    _check_forcing(transition, livepatches)
     top.close()
     complaints.sort(key=lambda each: (each.line or 0, each.column or 0))
     return replace(policy, files=(*policy.files, source.file)), complaints
@@ -112,11 +117,13 @@ def _read_file(policy: Policy, path: Path) -> tuple[Policy, list[PolicyError]]:
 def _with_settings(policy: Policy, table: Table) -> Policy:
     default = table.take("default", choice(Permission))
     unknown_states = table.take("unknown-states", choice(Permission))
+    gap = table.take("allow-unpatched-gap", choice(Permission))
     policy = replace(
         policy,
         mode=table.get("mode", choice(Mode), policy.mode),
         default=policy.default if default is None else _ruling(default),
         unknown_states=policy.unknown_states if unknown_states is None else _ruling(unknown_states),
+        unpatched_gap=policy.unpatched_gap if gap is None else _ruling(gap),
         on_drift=table.get("on-drift", choice(OnDrift), policy.on_drift),
         hold_timeout=table.get("hold-timeout", duration(longest=LONGEST_HOLD), policy.hold_timeout),
         directories=table.get("directories", list_of(directory), policy.directories),
@@ -126,15 +133,31 @@ def _with_settings(policy: Policy, table: Table) -> Policy:
 
 
 def _with_transition(policy: Policy, table: Table) -> Policy:
-    force = table.take("force", choice(Permission))
-    policy = replace(
-        policy,
-        transition_timeout=table.get("timeout", duration(longest=LONGEST_TRANSITION), policy.transition_timeout),
-        on_timeout=table.get("on-timeout", choice(OnTimeout), policy.on_timeout),
-        force=policy.force if force is None else _ruling(force),
+    general = policy.transition
+    rules = TransitionRules(
+        timeout=table.get("timeout", _TRANSITION_TIME, general.timeout),
+        on_timeout=table.get("on-timeout", choice(OnTimeout), general.on_timeout),
+        force=_force(table) or general.force,
     )
     table.close()
-    return policy
+    return replace(policy, transition=rules)
+
+
+def _force(table: Table) -> Ruling | None:
+    entry = table.take("force", choice(Permission))
+    return None if entry is None else _ruling(entry)
+
+
+def _check_forcing(transition: Table, livepatches: tuple[Table, ...]) -> None:
+    """Complain where a file asks for force after a timeout and does not let it happen.
+
+    A later file may still deny it: that word counts, and is no mistake.
+    """
+    allowed = any(each.says("force", Permission.ALLOW) for each in (transition, *livepatches))
+    for table in (transition, *livepatches):
+        refused = not allowed or (table is not transition and table.says("force", Permission.DENY))
+        if refused and table.says("on-timeout", OnTimeout.FORCE):
+            table.complain('on-timeout: forcing is denied; this takes force = "allow" as well', "on-timeout")
 
 
 def _with_states(policy: Policy, tables: Iterable[Table]) -> Policy:
@@ -191,18 +214,22 @@ def _over(earlier: StateRule | None, later: StateRule) -> StateRule:
     )
 
 
-def _with_livepatches(policy: Policy, tables: Iterable[Table]) -> Policy:
-    return replace(policy, livepatches=(*policy.livepatches, *_livepatches(tables)))
-
-
 def _livepatches(tables: Iterable[Table]) -> Iterator[LivepatchRule]:
     for table in tables:
         match = _match(table)
-        verdict = table.require("verdict", choice(Permission))
-        reason = table.get("reason", text, None)
+        take_verdict = table.take if table.has(*_TRANSITION_KEYS) else table.require
+        verdict = take_verdict("verdict", choice(Permission))
+        rule = LivepatchRule(
+            table.rule,
+            match,
+            permission=None if verdict is None else verdict.value,
+            reason=table.get("reason", text, None),
+            timeout=table.get("timeout", _TRANSITION_TIME, None),
+            on_timeout=table.get("on-timeout", choice(OnTimeout), None),
+            force=_force(table),
+        )
         table.close()
-        if verdict is not None:
-            yield LivepatchRule(table.rule, match, verdict.value, reason)
+        yield rule
 
 
 def _match(table: Table) -> Match:

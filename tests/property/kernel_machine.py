@@ -146,8 +146,10 @@ class KernelMachine:
             forced=patch.forced,
             states=file.states,
             states_source=file.states_source,
+            objects=file.objects,
             build_id=file.build_id,
             digest=file.digest,
+            restores=file.restores,
         )
 
 

@@ -29,6 +29,7 @@ state_arrays = st.lists(st.builds(State, ids, versions), max_size=3).map(tuple)
 """Duplicate ids included: nothing keeps a livepatch from having some."""
 maybe_states = st.none() | state_arrays
 maybe_replace = st.sampled_from([True, False, None])
+maybe_restores = st.sampled_from([False, True, None])
 
 
 def livepatches(
@@ -37,7 +38,7 @@ def livepatches(
     states: st.SearchStrategy[tuple[State, ...] | None] = maybe_states,
     replace: st.SearchStrategy[bool | None] = maybe_replace,
 ) -> st.SearchStrategy[Livepatch]:
-    return st.builds(livepatch, named, states, replace=replace)
+    return st.builds(livepatch, named, states, replace=replace, restores=maybe_restores)
 
 
 known_livepatches = livepatches(states=state_arrays, replace=st.booleans())
@@ -46,10 +47,10 @@ known_livepatches = livepatches(states=state_arrays, replace=st.booleans())
 
 @st.composite
 def resting_livepatches(
-    draw: st.DrawFn, *, states: st.SearchStrategy[tuple[State, ...] | None] = maybe_states
+    draw: st.DrawFn, *, states: st.SearchStrategy[tuple[State, ...] | None] = maybe_states, most: int = 4
 ) -> tuple[Livepatch, ...]:
     """What can be in force together, the oldest first: one that replaces can only be the oldest."""
-    chosen = draw(st.lists(names, unique=True, max_size=4))
+    chosen = draw(st.lists(names, unique=True, max_size=most))
     return tuple(
         draw(
             livepatches(
@@ -197,13 +198,21 @@ livepatch_rules = st.builds(
     LivepatchRule,
     st.just(denying(4).rule),
     st.builds(Match, name=st.none() | names | st.just("klp_*"), replace=maybe_replace),
-    st.sampled_from(Permission),
+    st.none() | st.sampled_from(Permission),
+    force=st.none() | rulings,
 )
 policies: st.SearchStrategy[Policy] = st.builds(
-    lambda states, default, unknown, force, rules, mode: policy(
-        *states, default=default, unknown_states=unknown, force=force, livepatches=tuple(rules), mode=mode
+    lambda states, default, unknown, force, gap, rules, mode: policy(
+        *states,
+        default=default,
+        unknown_states=unknown,
+        force=force,
+        unpatched_gap=gap,
+        livepatches=tuple(rules),
+        mode=mode,
     ),
     st.lists(state_rules, max_size=3),
+    rulings,
     rulings,
     rulings,
     rulings,

@@ -10,7 +10,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from klpd.judge.permissions import never_objects, permits, write_permissions
-from klpd.judge.rules import Mode
+from klpd.judge.reversal import RESTORED
+from klpd.judge.rules import Mode, Permission, StateRule, Way
 from klpd.judge.verdict import judge, obstructs, state_changes
 from klpd.model import (
     ChangeKind,
@@ -25,7 +26,7 @@ from klpd.model import (
     changes,
 )
 from tests import builders
-from tests.builders import policy, sticky
+from tests.builders import allowing, policy, sticky
 from tests.property.kernel_machine import Patch, is_patch_compatible, perform
 from tests.property.strategies import (
     actions,
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
     from tests.property.kernel_machine import KernelMachine
 
 ALLOW_ALL = policy()
+REVERSE_ALL = policy(*(StateRule(each, allowing().rule, rulings={Way.REVERSE: allowing()}) for each in range(4)))
+"""Nothing but the kernel's rules is left."""
 state_sets = st.dictionaries(ids, versions)
 
 # --- Changes ---
@@ -125,7 +128,7 @@ def test_a_reversed_transition_ends_where_the_kernel_takes_it(kernel: KernelMach
 @settings(max_examples=150)
 def test_the_judge_refuses_what_the_kernel_refuses_and_nothing_else(kernel: KernelMachine, data: st.DataObject) -> None:
     action = data.draw(known_actions_on(kernel.look()))
-    verdict = judge(kernel.look(), action, ALLOW_ALL)
+    verdict = judge(kernel.look(), action, REVERSE_ALL)
     expected = kernel.look().after(action).settled
     answer = perform(kernel, action)
     assert verdict.decision is (Decision.ALLOW if answer == 0 else Decision.DENY)
@@ -216,9 +219,29 @@ def test_auditing_lets_through_all_but_what_the_kernel_itself_refuses(
 
 
 @given(stacks(), policies)
-def test_a_policy_that_never_objects_permits_every_write_to_enabled(stack: Stack, site: Policy) -> None:
+def test_where_the_policy_never_objects_nothing_but_a_state_that_is_not_restored_forbids_a_write_to_enabled(
+    stack: Stack, site: Policy
+) -> None:
     assume(never_objects(site))
-    assert all(permits(each.enabled) for each in write_permissions(stack, site))
+    for each in write_permissions(stack, site):
+        assert permits(each.enabled) is all(finding.rule is not RESTORED for finding in each.enabled.findings)
+
+
+@given(resting_stacks(), livepatches(named=st.just("klp_new"), replace=st.booleans()), policies)
+@settings(max_examples=150)
+def test_a_reversal_takes_a_state_back_only_if_that_is_restored_or_a_rule_allows_it(
+    stack: Stack, livepatch: Livepatch, site: Policy
+) -> None:
+    moving = dataclasses.replace(Installed.expected(livepatch), transition=True)
+    during = dataclasses.replace(stack, livepatches=(*stack.livepatches, moving))
+    ruled = {
+        each.id: each.rulings[Way.REVERSE].permission for each in site.states.values() if Way.REVERSE in each.rulings
+    }
+    verdict = judge(during, Reverse("klp_new"), site)
+    for change in verdict.changes:
+        if change.kind is ChangeKind.DOWNGRADE:
+            free = moving.restores is True if change.id not in ruled else ruled[change.id] is Permission.ALLOW
+            assert all(each.decision is Decision.ALLOW for each in verdict.about(change.id)) is free
 
 
 @given(kernels(), st.data(), ids)

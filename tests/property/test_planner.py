@@ -3,17 +3,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from klpd.judge.planner import plan_apply, plan_disable, plan_revert, same
-from klpd.judge.verdict import judge
-from klpd.model import Decision, Disable, Load
+from klpd.judge.planner import plan_apply, plan_disable, plan_revert
+from klpd.judge.steps import same
+from klpd.judge.verdict import decide, judge
+from klpd.model import Decision, Disable, Load, Reverse, RuleKind
 from tests.builders import names as names_of
 from tests.builders import policy
 from tests.property.kernel_machine import perform
+from tests.property.shortest_way import is_there, shortest_way
 from tests.property.strategies import (
     exchanges,
     kernels,
@@ -22,6 +25,7 @@ from tests.property.strategies import (
     names,
     policies,
     resting_livepatches,
+    resting_stacks,
     stacks,
     state_arrays,
 )
@@ -29,20 +33,17 @@ from tests.property.strategies import (
 if TYPE_CHECKING:
     from klpd.judge.planner import Plan
     from klpd.judge.rules import Policy
-    from klpd.model import Action, Livepatch, Stack
+    from klpd.model import Action, Finding, Livepatch, Stack
     from tests.property.kernel_machine import KernelMachine
 
 ALLOW_ALL = policy()
+GAP = "unpatched-gap"
 
 
 def _end(stack: Stack, plan: Plan) -> Stack:
     for step in plan.steps:
         stack = stack.after(step.action)
     return stack
-
-
-def _is(stack: Stack, wanted: tuple[Livepatch, ...]) -> bool:
-    return len(stack.livepatches) == len(wanted) and all(map(same, stack.livepatches, wanted))
 
 
 @st.composite
@@ -65,8 +66,14 @@ def test_each_step_bears_the_verdict_on_the_stack_that_the_steps_before_lead_to(
 ) -> None:
     stack, site, plan = made
     for step in plan.steps:
-        assert step.verdict == judge(stack, step.action, site)
+        judged = judge(stack, step.action, site)
+        assert (step.verdict.changes, _without_gap(step.verdict.findings)) == (judged.changes, judged.findings)
+        assert step.verdict.decision is decide(step.verdict.findings)
         stack = stack.after(step.action)
+
+
+def _without_gap(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    return tuple(each for each in findings if each.code != GAP)
 
 
 @given(plans())
@@ -77,7 +84,8 @@ def test_a_plan_is_allowed_only_if_the_judge_allows_each_step(made: tuple[Stack,
     assert (plan.decision is Decision.DENY) is (Decision.DENY in decisions)
     assert (plan.refusal is None) is (plan.decision is Decision.ALLOW)
     if plan.refusal is not None:
-        assert plan.refusal.decision is not Decision.ALLOW
+        assert plan.refusal.decision is plan.decision
+        assert plan.refusal.reasons
 
 
 @given(plans())
@@ -124,7 +132,7 @@ def test_an_allowed_revert_leads_to_the_wanted_stack(
     stack, wanted = exchange
     plan = plan_revert(stack, wanted, site)
     if plan.decision is Decision.ALLOW:
-        assert _is(_end(stack, plan), wanted)
+        assert is_there(_end(stack, plan), wanted)
 
 
 @given(kernels(), st.data())
@@ -154,7 +162,7 @@ def test_a_revert_without_steps_means_that_it_is_so_already(
     exchange: tuple[Stack, tuple[Livepatch, ...]], site: Policy
 ) -> None:
     stack, wanted = exchange
-    assert (plan_revert(stack, wanted, site).steps == ()) is _is(stack, wanted)
+    assert (plan_revert(stack, wanted, site).steps == ()) is is_there(stack, wanted)
 
 
 @given(stacks(), resting_livepatches(), policies)
@@ -172,4 +180,73 @@ def test_a_revert_tells_of_a_gap_whenever_something_is_out_before_what_is_to_com
     stack, wanted = exchange
     plan = plan_revert(stack, wanted, site)
     kinds = [type(step.action) for step in plan.steps]
-    assert plan.gap is (Load in kinds and Disable in kinds[: kinds.index(Load)])
+    opened = Disable in kinds and Load in kinds[kinds.index(Disable) :]
+    told = [finding.decision for step in plan.steps for finding in step.verdict.findings if finding.code == GAP]
+    assert plan.gap is opened
+    assert told == [site.unpatched_gap.permission.decision] * opened
+
+
+# --- Against every way that there is ---
+
+goals = st.one_of(exchanges(), st.tuples(resting_stacks(readable=st.booleans()), resting_livepatches(most=3)))
+"""A stack at rest and what to have in force instead, related to it or not."""
+
+
+def _length(plan: Plan) -> int:
+    return sum(isinstance(step.action, Load | Disable | Reverse) for step in plan.steps)
+
+
+@given(goals, policies)
+@settings(max_examples=300)
+def test_where_there_is_an_allowed_way_the_plan_is_allowed_and_as_short_as_any(
+    goal: tuple[Stack, tuple[Livepatch, ...]], site: Policy
+) -> None:
+    stack, wanted = goal
+    plan = plan_revert(stack, wanted, site)
+    shortest = shortest_way(stack, wanted, site)
+    assert (plan.decision is Decision.ALLOW) is (shortest is not None)
+    if shortest is not None:
+        assert _length(plan) == shortest
+        assert is_there(_end(stack, plan), wanted)
+
+
+@given(goals, policies)
+@settings(max_examples=150)
+def test_where_there_is_none_the_plan_names_what_stands_in_the_way(
+    goal: tuple[Stack, tuple[Livepatch, ...]], site: Policy
+) -> None:
+    stack, wanted = goal
+    plan = plan_revert(stack, wanted, site)
+    if plan.decision is not Decision.DENY:
+        return
+    assert plan.refusal is not None
+    changed = {each.id for each in plan.refusal.changes}
+    for finding in plan.refusal.reasons:
+        assert finding.decision is Decision.DENY
+        assert finding.remedy is not None
+        assert finding.state is None or finding.state in changed
+
+
+@given(goals, policies)
+def test_a_plan_that_is_refused_leads_to_the_wanted_stack_as_well(
+    goal: tuple[Stack, tuple[Livepatch, ...]], site: Policy
+) -> None:
+    stack, wanted = goal
+    assert is_there(_end(stack, plan_revert(stack, wanted, site)), wanted)
+
+
+@given(exchanges(), policies)
+@settings(max_examples=150)
+def test_without_the_kernel_in_the_way_a_plan_is_refused_by_rules_that_can_be_changed(
+    goal: tuple[Stack, tuple[Livepatch, ...]], site: Policy
+) -> None:
+    stack, wanted = goal
+    unleft = dataclasses.replace(stack, leftovers=())
+    if plan_revert(unleft, wanted, ALLOW_ALL).decision is Decision.ALLOW:
+        denials = [
+            finding
+            for step in plan_revert(unleft, wanted, site).steps
+            for finding in step.verdict.findings
+            if finding.decision is Decision.DENY
+        ]
+        assert all(each.rule.kind is not RuleKind.KERNEL for each in denials)

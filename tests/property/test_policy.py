@@ -25,11 +25,13 @@ SHIPPED: Final = [each.read_bytes() for each in sorted([*TOP.glob("*.toml"), *TO
 WORDS: Final = [
     *(f"[{each}]\n" for each in ("policy", "transition", "state", "livepatch", "[state]", "[livepatch]")),
     *("mode = ", "default = ", "unknown-states = ", "hold-timeout = ", "directories = ", "timeout = ", "on-timeout = "),
+    *("force = ", "allow-unpatched-gap = "),
     *("id = ", "name = ", "sticky = ", "drop = ", "versions = ", "match = ", "verdict = ", "reason = ", "signer = "),
     *(
         '"allow"\n',
         '"deny"\n',
         '"audit"\n',
+        '"force"\n',
         "true\n",
         "1\n",
         "0x1001\n",

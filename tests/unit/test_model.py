@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from klpd.model import (
+    VMLINUX,
+    Callback,
     ChangeKind,
     Decision,
     Disable,
@@ -73,12 +75,32 @@ def test_a_loaded_livepatch_is_expected_to_be_what_its_file_says() -> None:
         objects=(InstalledObject("ext4", functions, patched=None),),
         build_id=file.build_id,
         digest=file.digest,
+        restores=False,
     )
 
 
 def test_unknown_states_are_known_from_nowhere() -> None:
     expected = Installed.expected(livepatch("klp_a", None))
     assert (expected.states, expected.states_source) == (None, StatesSource.NOWHERE)
+
+
+@pytest.mark.parametrize(
+    ("objects", "restores"),
+    [
+        (None, None),
+        ((), False),
+        ((Object(VMLINUX, ()),), False),
+        ((Object(VMLINUX, (), (Callback.POST_PATCH, Callback.PRE_UNPATCH)),), False),
+        ((Object(VMLINUX, ()), Object("ext4", (), (Callback.POST_UNPATCH,))), True),
+    ],
+    ids=["no objects known", "none", "no callbacks", "other callbacks", "of one object"],
+)
+def test_a_livepatch_can_restore_what_was_before_it_in_a_post_unpatch_callback(
+    objects: tuple[Object, ...] | None, restores: bool | None
+) -> None:
+    file = dataclasses.replace(livepatch(), objects=objects)
+    assert file.restores is restores
+    assert Installed.expected(file).restores is restores
 
 
 # --- The states in force ---

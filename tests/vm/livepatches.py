@@ -16,6 +16,8 @@ ALLOW_ALL = """
 default = "allow"
 """
 
+ALLOW_GAPS = ALLOW_ALL + 'allow-unpatched-gap = "allow"\n'
+
 
 def put_livepatches(host: Host, *names: str) -> None:
     """Copy test livepatches into /root, which klpd does not watch."""

@@ -12,6 +12,7 @@ from klpd.errors import ExitStatus
 from klpd.messages import MessageId
 from tests.vm.livepatches import (
     ALLOW_ALL,
+    ALLOW_GAPS,
     installed,
     journal,
     put_into_tree,
@@ -144,7 +145,7 @@ def test_a_sticky_state_stays_and_the_refusal_names_file_and_line(host: Host) ->
 
 @on_every_kernel
 def test_revert_goes_back_by_way_of_the_unpatched_kernel_where_versions_fall(host: Host) -> None:
-    set_policy(host, ALLOW_ALL)
+    set_policy(host, ALLOW_GAPS)
     put_livepatches(host, "klp_cmdline_v1", "klp_cmdline_v2")
     host.run("klpctl apply klp_cmdline_v1.ko && klpctl apply klp_cmdline_v2.ko", check=True)
     plan = json.loads(host.run("klpctl plan revert --json", check=True).stdout)
@@ -160,6 +161,33 @@ def test_revert_goes_back_by_way_of_the_unpatched_kernel_where_versions_fall(hos
     assert installed(host) == []
 
 
+def test_a_revert_with_a_gap_is_refused_unless_the_policy_allows_it(host: Host) -> None:
+    set_policy(host, ALLOW_ALL)
+    put_livepatches(host, "klp_cmdline_v1", "klp_cmdline_v2")
+    host.run("klpctl apply klp_cmdline_v1.ko && klpctl apply klp_cmdline_v2.ko", check=True)
+    refused = host.run("klpctl revert --yes")
+    assert refused.returncode == ExitStatus.VETOED
+    assert "/usr/lib/klpd/policy.d/10-klpd.toml:" in refused.stdout + refused.stderr
+    assert "allow-unpatched-gap" in refused.stdout + refused.stderr
+    assert installed(host) == ["klp_cmdline_v2"]
+
+
+def test_one_livepatch_is_exchanged_for_another_without_a_gap_where_both_may_be_there(host: Host) -> None:
+    set_policy(host, ALLOW_ALL)
+    put_livepatches(host, "klp_add_stateless", "klp_stateless")
+    host.run("klpctl apply klp_add_stateless.ko && klpctl apply klp_stateless.ko", check=True)
+    plan = json.loads(host.run("klpctl plan revert --json", check=True).stdout)
+    assert [(each["action"], each["livepatch"]) for each in plan["steps"]] == [
+        ("load", "klp_add_stateless"),
+        ("disable", "klp_stateless"),
+        ("remove", "klp_stateless"),
+    ]
+    assert plan["gap"] is False
+    host.run("klpctl revert --yes", check=True)
+    assert installed(host) == ["klp_add_stateless"]
+    assert "livepatch: klp_add_stateless" in host.run("cat /proc/version").stdout
+
+
 def test_revert_to_original_unpatches_the_kernel(host: Host) -> None:
     set_policy(host, ALLOW_ALL)
     put_livepatches(host, "klp_cmdline_v1", "klp_add")
@@ -170,7 +198,7 @@ def test_revert_to_original_unpatches_the_kernel(host: Host) -> None:
 
 
 def test_what_was_loaded_with_insmod_can_be_reverted_to(host: Host) -> None:
-    set_policy(host, ALLOW_ALL)
+    set_policy(host, ALLOW_GAPS)
     put_into_tree(host, "klp_cmdline_v1", "klp_cmdline_v2")
     host.run(f"insmod {TREE}/klp_cmdline_v1.ko", check=True)
     wait_settled(host)

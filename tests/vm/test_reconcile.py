@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 from klpd.messages import MessageId
-from tests.vm.livepatches import ALLOW_ALL, installed, journal, put_livepatches, set_policy, wait_settled
+from tests.vm.livepatches import ALLOW_ALL, ALLOW_GAPS, installed, journal, put_livepatches, set_policy, wait_settled
 
 if TYPE_CHECKING:
     from tests.vm.host import Host
@@ -72,7 +72,7 @@ def test_what_was_approved_stays_no_drift_over_a_restart_and_a_stricter_policy(h
 def test_a_livepatch_from_before_is_known_by_its_file_and_there_is_a_way_back_to_it(bare_host: Host) -> None:
     load_early(bare_host, "klp_cmdline_v1")
     bare_host.run("cp klp_cmdline_v1.ko /lib/modules/$(uname -r)/", check=True)
-    bare_host.write(POLICY, ALLOW_ALL.encode())
+    bare_host.write(POLICY, ALLOW_GAPS.encode())
     bare_host.run("systemctl start klpd", check=True)
     put_livepatches(bare_host, "klp_cmdline_v2")
     bare_host.run("klpctl apply klp_cmdline_v2.ko && klpctl revert --yes", check=True)

@@ -8,7 +8,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from klpd.errors import ExitStatus
-from tests.vm.livepatches import ALLOW_ALL, installed, put_livepatches, set_policy
+from tests.vm.livepatches import ALLOW_ALL, installed, put_into_tree, put_livepatches, set_policy, wait_settled
 
 if TYPE_CHECKING:
     from tests.vm.host import Host
@@ -77,3 +77,19 @@ def test_an_older_transition_ends_with_the_guard_in_place(host: Host) -> None:
     host.run(f"sleep 5; {LET_GO}", check=True)
     assert apply.wait(60) == 0
     assert installed(host) == ["klp_stuck"]
+
+
+def test_a_state_that_nobody_restores_is_not_taken_back(host: Host) -> None:
+    held(host, ALLOW_ALL)
+    put_livepatches(host, "klp_cmdline_v1")
+    put_into_tree(host, "klp_cmdline_stuck")
+    host.run("klpctl apply klp_cmdline_v1.ko", check=True)
+    host.run("insmod /lib/modules/$(uname -r)/updates/klp_cmdline_stuck.ko", check=True)
+    refused = host.run("klpctl revert --yes")
+    assert refused.returncode == ExitStatus.VETOED
+    assert "post_unpatch" in refused.stdout + refused.stderr
+    written = host.run("echo 0 > /sys/kernel/livepatch/klp_cmdline_stuck/enabled")
+    assert "Operation not permitted" in written.stderr
+    host.run(LET_GO, check=True)
+    wait_settled(host)
+    assert installed(host) == ["klp_cmdline_stuck"]

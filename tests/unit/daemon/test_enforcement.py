@@ -182,6 +182,15 @@ def test_a_policy_that_objects_to_nothing_permits_it_for_any_stack(
     assert approved.permissions == {ANY_LIVEPATCH: GuardPermission(0, enabled=True, force=True)}
 
 
+def test_not_while_a_transition_runs_that_must_not_be_reversed(
+    files: dict[str, bytes], store: Store, approved: Approved
+) -> None:
+    moving = (installed("klp_v1", {1: 1}), installed("klp_v2", {1: 2}, replace=True, transition=True))
+    enforcing(builders.policy(), files, store, approved).permit(Stack(moving, generation=7))
+    assert approved.permissions[ANY_LIVEPATCH] == GuardPermission(0, enabled=False, force=True)
+    assert approved.permissions["klp_v2"] == GuardPermission(7, enabled=False, force=True)
+
+
 def test_withdrawn_permissions_are_none(files: dict[str, bytes], store: Store, approved: Approved) -> None:
     enforcement = enforcing(builders.policy(sticky(1)), files, store, approved)
     enforcement.permit(Stack(STATES, generation=7))

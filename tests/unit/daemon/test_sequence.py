@@ -11,8 +11,9 @@ import pytest
 
 from klpd.daemon.sequence import CanceledError, Sequence
 from klpd.errors import JobError, TimedOutError, VetoedError
-from klpd.judge.planner import Plan, Step, plan_apply, plan_disable, plan_revert
-from klpd.judge.rules import Mode, OnTimeout, Permission, Policy, Ruling, StateRule, Way
+from klpd.judge.planner import Plan, plan_apply, plan_disable, plan_revert
+from klpd.judge.rules import Mode, OnTimeout, Permission, Policy, Ruling, StateRule, TransitionRules, Way
+from klpd.judge.steps import Step
 from klpd.judge.verdict import judge
 from klpd.model import Force, Load, Rule, RuleKind, State
 from tests.unit.daemon.fake_kernel import FakeKernel, livepatch
@@ -102,16 +103,34 @@ def test_progress_is_the_part_of_tasks_that_have_switched() -> None:
 def test_a_transition_that_takes_too_long_is_reversed_and_its_module_removed() -> None:
     fake = kernel(ONE, lasting=None)
     with pytest.raises(TimedOutError, match=r"sleeper\[7\]"):
-        run(fake, plan_apply(fake.now, ONE, POLICY), policy=replace(POLICY, transition_timeout=0.0))
+        run(fake, plan_apply(fake.now, ONE, POLICY), policy=replace(POLICY, transition=TransitionRules(timeout=0.0)))
     assert fake.calls == ["load klp_one", "disable klp_one", "remove klp_one"]
     assert fake.now.livepatches == ()
+
+
+def test_one_that_takes_too_long_is_forced_where_a_rule_allows_it() -> None:
+    fake = kernel(ONE, lasting=None)
+    rules = TransitionRules(timeout=0.0, on_timeout=OnTimeout.FORCE, force=ALLOW)
+    notes = run(fake, plan_apply(fake.now, ONE, POLICY), policy=replace(POLICY, transition=rules))
+    assert fake.calls == ["load klp_one", "force klp_one"]
+    assert notes.notes == [
+        "the transition of klp_one took longer than 0 s and was forced; it waited for: sleeper[7]",
+    ]
+
+
+def test_it_is_not_forced_where_no_rule_does() -> None:
+    fake = kernel(ONE, lasting=20)
+    rules = TransitionRules(timeout=0.0, on_timeout=OnTimeout.FORCE)
+    notes = run(fake, plan_apply(fake.now, ONE, POLICY), policy=replace(POLICY, transition=rules))
+    assert fake.calls == ["load klp_one"]
+    assert "force of klp_one is refused" in notes.notes[0]
 
 
 def test_forcing_ends_a_transition_that_would_not_end() -> None:
     fake = kernel(ONE, lasting=None)
     fake.load(b"klp_one", "klp_one", 0)
     action = Force("klp_one")
-    allowing = replace(POLICY, force=ALLOW)
+    allowing = replace(POLICY, transition=TransitionRules(force=ALLOW))
     run(fake, Plan("force klp_one", (Step(action, judge(fake.now, action, allowing)),)), policy=allowing)
     assert fake.calls[-1] == "force klp_one"
     assert fake.now.transition is None
@@ -123,7 +142,7 @@ def test_on_timeout_wait_waits() -> None:
     run(
         fake,
         plan_apply(fake.now, ONE, POLICY),
-        policy=replace(POLICY, transition_timeout=0.0, on_timeout=OnTimeout.WAIT),
+        policy=replace(POLICY, transition=TransitionRules(timeout=0.0, on_timeout=OnTimeout.WAIT)),
     )
     assert [each.name for each in fake.now.livepatches] == ["klp_one"]
 

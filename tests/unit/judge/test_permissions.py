@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from klpd.judge.permissions import never_objects, permits, write_permissions
-from klpd.judge.rules import StateRule, Way
+from klpd.judge.permissions import never_objects, never_objects_to_force, permits, write_permissions
+from klpd.judge.rules import LivepatchRule, Match, StateRule, Way
 from tests.builders import allowing, denying, installed, policy, stack, sticky
 
 if TYPE_CHECKING:
-    from klpd.judge.rules import Policy
+    from klpd.judge.rules import Policy, Ruling
 
 STACK = stack(installed("a", {1: 1}), installed("b", {2: 1}))
 
@@ -66,3 +66,18 @@ def test_forcing_is_permitted_by_a_rule_only() -> None:
 )
 def test_some_policies_object_to_no_disabling_at_all(site: Policy, never: bool) -> None:
     assert never_objects(site) is never
+
+
+@pytest.mark.parametrize(
+    ("general", "own", "never"),
+    [
+        (allowing(), None, True),
+        (denying(), None, False),
+        (allowing(), allowing(), True),
+        (allowing(), denying(), False),
+        (denying(), allowing(), False),
+    ],
+)
+def test_forcing_is_free_only_if_it_is_for_every_livepatch(general: Ruling, own: Ruling | None, never: bool) -> None:
+    rule = LivepatchRule(denying().rule, Match(name="a"), None, force=own)
+    assert never_objects_to_force(policy(force=general, livepatches=(rule,))) is never

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from klpd.judge.planner import plan_apply, plan_disable, plan_revert, same
+from klpd.judge.planner import plan_apply, plan_disable, plan_remove, plan_revert
+from klpd.judge.rules import NO_GAP, StateRule, Way
+from klpd.judge.steps import same
 from klpd.model import Decision, Installed, Leftover, target
-from tests.builders import denying, installed, livepatch, policy, stack, sticky
+from tests.builders import allowing, denying, installed, livepatch, policy, stack, sticky
 
 if TYPE_CHECKING:
     from klpd.judge.planner import Plan
@@ -146,11 +148,11 @@ V1, V2 = livepatch("v1", {1: 1}), livepatch("v2", {1: 2})
         ([A], [A, B], ["load b"], False),
         ([], [ALL, B], ["load all", "load b"], False),
         ([A, B], [ALL], ["load all", "remove a", "remove b"], False),
-        ([ALL], [A, B], ["disable all", "remove all", "load a", "load b"], True),
-        ([A, B], [A, C], ["disable b", "remove b", "load c"], True),
+        ([ALL], [A, B], ["load a", "load b", "disable all", "remove all"], False),
+        ([A, B], [A, C], ["load c", "disable b", "remove b"], False),
         ([V2], [V1], ["disable v2", "remove v2", "load v1"], True),
         ([V1], [V2], ["load v2", "remove v1"], False),
-        ([A, B], [B, A], ["disable b", "remove b", "disable a", "remove a", "load b", "load a"], True),
+        ([A, B], [B, A], ["disable a", "remove a", "load a"], True),
         ([A], [livepatch("a", {1: 1})], ["disable a", "remove a", "load a"], True),
     ],
     ids=[
@@ -207,9 +209,11 @@ def test_reverting_a_transition_reverses_it_whatever_is_wanted(where: Stack, ste
 def test_a_sticky_state_refuses_the_step_that_would_take_it_out_and_shows_the_others() -> None:
     where = stack(*_here(A), installed("b", {1: 1}))
     plan = plan_revert(where, (), policy(sticky(1, line=7)))
-    assert _steps(plan) == ["disable b", "remove b", "disable a", "remove a"]
+    assert sorted(_steps(plan)) == ["disable a", "disable b", "remove a", "remove b"]
     assert plan.decision is Decision.DENY
-    assert plan.refusal is plan.steps[0].verdict
+    assert plan.refusal is not None
+    assert plan.refusal.livepatch == "b"
+    assert [each.state for each in plan.refusal.reasons] == [1]
     assert [each.rule.line for each in plan.refusal.reasons] == [7]
 
 
@@ -222,6 +226,87 @@ def test_the_worst_verdict_decides_on_the_plan() -> None:
     where = stack(installed("a", None), installed("b"), readable=False)
     assert plan_disable(where, "a", ALLOW_ALL).decision is Decision.UNKNOWN
     assert plan_revert(where, (), policy(sticky(1))).decision is Decision.UNKNOWN
+
+
+# --- Which way back ---
+
+
+def test_the_way_back_keeps_a_state_that_must_not_fall_in_between() -> None:
+    where = stack(installed("old", {1: 1}), installed("new", {1: 2}))
+    plan = plan_revert(where, (), policy(StateRule(1, denying().rule, rulings={Way.DOWNGRADE: denying()})))
+    assert plan.decision is Decision.ALLOW
+    assert _steps(plan) == ["disable old", "remove old", "disable new", "remove new"]
+
+
+def test_where_a_version_falls_the_rule_on_gaps_is_in_the_way_and_not_the_kernel() -> None:
+    plan = plan_revert(stack(*_here(V2)), (V1,), policy(unpatched_gap=denying(6)))
+    assert _steps(plan) == ["disable v2", "remove v2", "load v1"]
+    assert plan.gap
+    assert plan.refusal is plan.steps[0].verdict
+    [finding] = plan.refusal.reasons
+    assert (finding.code, finding.livepatch, finding.rule.line) == ("unpatched-gap", "v2", 6)
+    assert finding.message == (
+        "v2 has to go before v1 can come, so that the kernel runs without the fixes of either in between, and such "
+        "gaps are denied"
+    )
+    assert finding.remedy is not None
+    assert 'allow-unpatched-gap = "allow"' in finding.remedy
+
+
+def test_a_gap_that_is_allowed_is_told_where_it_opens() -> None:
+    plan = plan_revert(stack(*_here(V2)), (V1,), policy(unpatched_gap=allowing(6)))
+    assert plan.decision is Decision.ALLOW
+    told = [[each.code for each in step.verdict.findings if each.code == "unpatched-gap"] for step in plan.steps]
+    assert told == [["unpatched-gap"], [], []]
+
+
+def test_a_gap_is_denied_where_no_rule_speaks_of_it() -> None:
+    unsaid = dataclasses.replace(ALLOW_ALL, unpatched_gap=NO_GAP)
+    plan = plan_revert(stack(*_here(V2)), (V1,), unsaid)
+    assert plan.refusal is not None
+    assert [str(each.rule) for each in plan.refusal.reasons] == ['built-in: allow-unpatched-gap = "deny"']
+
+
+def test_to_unpatch_the_kernel_is_no_gap() -> None:
+    plan = plan_revert(stack(*_here(A, B)), (), policy(unpatched_gap=denying()))
+    assert (plan.decision, plan.gap) == (Decision.ALLOW, False)
+
+
+def test_a_way_without_a_gap_is_taken_where_there_is_one_as_short() -> None:
+    plan = plan_revert(stack(*_here(ALL)), (A,), policy(unpatched_gap=denying()))
+    assert plan.decision is Decision.ALLOW
+    assert _steps(plan) == ["load a", "disable all", "remove all"]
+
+
+def test_a_livepatch_that_may_replace_the_one_below_it_is_still_planned_for() -> None:
+    upon = livepatch("upon", replace=None)
+    plan = plan_revert(stack(), (A, upon), ALLOW_ALL)
+    assert _steps(plan) == ["load a", "load upon", "remove a"]
+
+
+def test_many_livepatches_that_must_not_go_are_no_trouble() -> None:
+    where = stack(*(installed(f"klp_{number}", {number: 1}) for number in range(1, 25)))
+    plan = plan_revert(where, (), policy(*(sticky(number) for number in range(1, 25))))
+    assert plan.decision is Decision.DENY
+    assert len(plan.steps) == 48
+
+
+# --- Remove ---
+
+
+@pytest.mark.parametrize(
+    ("where", "code"),
+    [
+        (stack(leftovers=_left("a")), None),
+        (stack(leftovers=_left("a", removable=False)), "kept-for-good"),
+        (stack(*_here(A)), "in-use"),
+        (stack(), "not-loaded"),
+    ],
+)
+def test_removing_is_one_step(where: Stack, code: str | None) -> None:
+    plan = plan_remove(where, "a", ALLOW_ALL)
+    assert (plan.goal, _steps(plan)) == ("remove a", ["remove a"])
+    assert [each.code for each in plan.refusal.reasons] == [code] if plan.refusal else code is None
 
 
 # --- The same livepatch ---

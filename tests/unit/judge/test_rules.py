@@ -3,20 +3,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from klpd.judge.rules import (
     STICKY_WAYS,
     Comparison,
+    LivepatchRule,
     Match,
     Mode,
+    OnTimeout,
     Permission,
     StateRule,
+    TransitionRules,
     VersionRange,
     Way,
     builtin_policy,
 )
-from klpd.model import ChangeKind, Decision, RuleKind
+from klpd.model import ChangeKind, Decision, Installed, RuleKind
 from tests.builders import allowing, denying, livepatch, policy, sticky
 
 # --- Version ranges ---
@@ -130,6 +135,46 @@ def test_a_state_that_can_go_in_some_way_is_not_sticky(way: Way) -> None:
 )
 def test_a_state_is_called_by_its_id_and_the_name_that_the_site_gives_it(rule: StateRule | None, name: str) -> None:
     assert policy(*[] if rule is None else [rule]).state_name(0x1001) == name
+
+
+# --- Rules on transitions ---
+
+GENERAL = TransitionRules(60.0, OnTimeout.REVERSE, denying(1))
+SLOW = LivepatchRule(denying(2).rule, Match(name="klp_*"), None, timeout=600.0)
+PATIENT = LivepatchRule(
+    denying(3).rule, Match(name="klp_new"), Permission.ALLOW, timeout=9.0, on_timeout=OnTimeout.WAIT
+)
+FORCED = LivepatchRule(denying(4).rule, Match(name="klp_new"), None, on_timeout=OnTimeout.FORCE, force=allowing(5))
+OTHER = LivepatchRule(denying(6).rule, Match(name="other"), None, timeout=1.0, force=allowing(7))
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        ((), GENERAL),
+        ((OTHER,), GENERAL),
+        ((SLOW,), TransitionRules(600.0, OnTimeout.REVERSE, denying(1))),
+        ((SLOW, PATIENT), TransitionRules(600.0, OnTimeout.WAIT, denying(1))),
+        ((PATIENT, SLOW), TransitionRules(9.0, OnTimeout.WAIT, denying(1))),
+        ((FORCED, PATIENT), TransitionRules(9.0, OnTimeout.FORCE, allowing(5))),
+        ((OTHER, SLOW, FORCED), TransitionRules(600.0, OnTimeout.FORCE, allowing(5))),
+    ],
+    ids=[
+        "none: what holds in general",
+        "none that matches",
+        "one key",
+        "a key that the first does not set",
+        "the first that sets a key",
+        "whether it decides on the livepatch or not",
+        "each key on its own",
+    ],
+)
+def test_of_a_transition_the_first_rule_that_matches_and_sets_a_key_counts(
+    rules: tuple[LivepatchRule, ...], expected: TransitionRules
+) -> None:
+    site = dataclasses.replace(policy(livepatches=rules), transition=GENERAL)
+    assert site.transition_of(livepatch()) == expected
+    assert site.transition_of(Installed.expected(livepatch())) == expected
 
 
 # --- Policies ---

@@ -10,15 +10,17 @@ import pytest
 from klpd.judge import kernel, site
 from klpd.judge.rules import Comparison, LivepatchRule, Match, Permission, StateRule, VersionRange, Way
 from klpd.model import Decision, StateChange
-from tests.builders import POLICY_FILE, allowing, denying, installed, livepatch, policy, ruling, stack, sticky
+from tests.builders import POLICY_FILE, allowing, denying, installed, livepatch, policy, stack, sticky
 
 if TYPE_CHECKING:
     from klpd.judge.rules import Ruling
     from tests.builders import States
 
 
-def _rule(line: int, permission: Permission, reason: str | None = None, name: str | None = None) -> LivepatchRule:
-    return LivepatchRule(ruling(permission, line).rule, Match(name=name), permission, reason)
+def _rule(
+    line: int, permission: Permission | None, reason: str | None = None, name: str | None = None
+) -> LivepatchRule:
+    return LivepatchRule(denying(line).rule, Match(name=name), permission, reason)
 
 
 # --- Rules on livepatches ---
@@ -33,6 +35,8 @@ def _rule(line: int, permission: Permission, reason: str | None = None, name: st
         ([_rule(2, Permission.DENY, name="klp_*"), _rule(3, Permission.ALLOW, name="klp_new")], Decision.DENY, 2),
         ([_rule(2, Permission.ALLOW, name="klp_new"), _rule(3, Permission.DENY, name="klp_*")], Decision.ALLOW, 2),
         ([_rule(2, Permission.DENY, name="other"), _rule(3, Permission.ALLOW)], Decision.ALLOW, 3),
+        ([_rule(2, None), _rule(3, Permission.ALLOW)], Decision.ALLOW, 3),
+        ([_rule(2, None)], Decision.DENY, 1),
     ],
     ids=[
         "none: the default",
@@ -41,6 +45,8 @@ def _rule(line: int, permission: Permission, reason: str | None = None, name: st
         "the first decides, though the second is closer",
         "the first decides, though the second denies",
         "the first that matches",
+        "the first that says something of it",
+        "none that says something of it: the default",
     ],
 )
 def test_the_first_rule_that_matches_decides_on_a_livepatch(

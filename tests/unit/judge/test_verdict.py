@@ -195,6 +195,13 @@ def test_a_transition_is_forced_where_there_is_one_and_the_site_lets_it(
     assert _denials(judge(where, Force("a"), site)) == codes
 
 
+def test_the_rule_of_the_livepatch_says_whether_it_may_be_forced() -> None:
+    own = LivepatchRule(denying(2).rule, Match(name="a"), None, force=allowing(3))
+    site = policy(force=denying(1), livepatches=(own,))
+    assert [each.rule.line for each in judge(ONE_LOADING, Force("a"), site).reasons if each.code == "force"] == [3]
+    assert _denials(judge(stack(installed("b", transition=True)), Force("b"), site)) == ["force"]
+
+
 def test_without_a_rule_nothing_is_forced() -> None:
     assert _denials(judge(ONE_LOADING, Force("a"), builtin_policy("none was read"))) == ["force"]
 

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
+
+import pytest
 
 from klpd.kernel.memory import MemoryLivepatch
 from klpd.kernel.stack import read_stack
-from klpd.model import Leftover, Livepatch, State, StatesSource
+from klpd.model import Callback, Leftover, Livepatch, Object, State, StatesSource
 from tests.unit.kernel.fake_sysfs import add_livepatch, add_module
 
 if TYPE_CHECKING:
@@ -72,11 +75,22 @@ def test_else_they_come_from_the_file(tmp_path: Path) -> None:
     assert (found.states, found.states_source, found.replace) == ((State(1, 3),), StatesSource.FILE, False)
 
 
+@pytest.mark.parametrize("callbacks", [(), (Callback.POST_PATCH,), (Callback.POST_UNPATCH,)])
+def test_whether_it_restores_what_was_before_is_in_the_file(tmp_path: Path, callbacks: tuple[Callback, ...]) -> None:
+    def known(name: str, build_id: str) -> Livepatch:
+        return dataclasses.replace(from_file(name, build_id), objects=(Object("vmlinux", (), callbacks),))
+
+    installed(tmp_path, "klp_a")
+    (found,) = read_stack(None, known, root=tmp_path).livepatches
+    assert found.restores is (Callback.POST_UNPATCH in callbacks)
+
+
 def test_else_they_are_unknown(tmp_path: Path) -> None:
     installed(tmp_path, "klp_a")
     stack = read_stack(None, unknown, root=tmp_path)
     assert stack.unknown == ("klp_a",)
     assert stack.livepatches[0].replace is None
+    assert stack.livepatches[0].restores is None
 
 
 def test_a_livepatch_that_enters_between_two_looks_is_waited_for(tmp_path: Path) -> None:

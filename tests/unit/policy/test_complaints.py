@@ -28,7 +28,7 @@ WRONG = [
     ("[[state]]\nid = 1\nstikcy = true", '3:1: unknown key "stikcy"; did you mean "sticky"?'),
     (
         '[[livepatch]]\nmatch = { name = "a" }\nverdict = "allow"\nfoo.bar = 1',
-        '4:1: unknown key "foo"; known are match, verdict, reason',
+        '4:1: unknown key "foo"; known are match, verdict, reason, timeout, on-timeout, force',
     ),
     (
         '[[livepatch]]\nverdict = "deny"\nmatch = { name = "a", buildid = "ab" }',
@@ -62,7 +62,31 @@ WRONG = [
     ('[policy]\nmode = "strict"', '2:8: mode: expected "enforce" or "audit", found "strict"'),
     ('[policy]\ndefault = "Deny"', '2:11: default: expected "allow" or "deny", found "Deny"'),
     ('[policy]\nunknown-states = ""', '2:18: unknown-states: expected "allow" or "deny", found ""'),
-    ('[transition]\non-timeout = "force"', '2:14: on-timeout: expected "reverse" or "wait", found "force"'),
+    (
+        '[transition]\non-timeout = "kill"',
+        '2:14: on-timeout: expected "reverse" or "wait" or "force", found "kill"',
+    ),
+    *(
+        (text, f'{place}: on-timeout: forcing is denied; this takes force = "allow" as well')
+        for text, place in (
+            ('[transition]\non-timeout = "force"', "2:14"),
+            ('[transition]\non-timeout = "force"\nforce = "deny"', "2:14"),
+            ('[[livepatch]]\nmatch = { name = "a" }\non-timeout = "force"', "3:14"),
+            (
+                '[transition]\nforce = "allow"\n'
+                '[[livepatch]]\nmatch = { name = "a" }\non-timeout = "force"\nforce = "deny"',
+                "5:14",
+            ),
+        )
+    ),
+    (
+        '[[livepatch]]\nmatch = { name = "a" }\ntimeout = "8d"',
+        '3:11: timeout: expected more than 0 and at most 1w, found "8d"',
+    ),
+    (
+        '[[livepatch]]\nmatch = { name = "a" }\nreason = "mine"',
+        '1:1: "verdict" is missing',
+    ),
     ('[[state]]\nid = 1\ndrop = "never"', '3:8: drop: expected "allow" or "deny", found "never"'),
     # Time spans.
     ("[transition]\ntimeout = 5", '2:11: timeout: a time span is a string with a unit, such as "90s"'),
@@ -166,6 +190,24 @@ def test_complaints_about_one_file_have_a_bound(site: Site) -> None:
     unknown = "".join(f"k{number} = 1\n" for number in range(1000))
     assert len(site.complaints(unknown)) == MOST_COMPLAINTS
     assert len(site.complaints("[[state]]\n" * 1000)) == MOST_COMPLAINTS
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[transition]\non-timeout = "force"\nforce = "allow"',
+        '[transition]\non-timeout = "force"\n[[livepatch]]\nmatch = { name = "a" }\nforce = "allow"',
+        '[transition]\nforce = "allow"\n[[livepatch]]\nmatch = { name = "a" }\non-timeout = "force"',
+        '[[livepatch]]\nmatch = { name = "a" }\non-timeout = "force"\nforce = "allow"',
+    ],
+    ids=["for all", "for all, though only one may be", "for one of all that may be", "for the one that may be"],
+)
+def test_forcing_after_a_timeout_may_be_asked_for_where_it_is_allowed(site: Site, text: str) -> None:
+    assert site.complaints(text) == []
+
+
+def test_a_later_file_may_deny_the_force_that_an_earlier_one_asks_for(site: Site) -> None:
+    site.policy('[transition]\non-timeout = "force"\nforce = "allow"', '[transition]\nforce = "deny"')
 
 
 def test_a_file_of_any_name_can_be_checked(site: Site) -> None:

@@ -29,9 +29,11 @@ def test_without_files_the_defaults_hold(site: Site) -> None:
     assert str(policy.default.rule) == 'built-in: default = "deny"'
     assert policy.unknown_states.permission is DENY
     assert str(policy.unknown_states.rule) == 'built-in: unknown-states = "deny"'
-    assert policy.force.permission is DENY
-    assert str(policy.force.rule) == 'built-in: force = "deny"'
-    assert (policy.hold_timeout, policy.transition_timeout, policy.on_timeout) == (5, 300, OnTimeout.REVERSE)
+    assert policy.unpatched_gap.permission is DENY
+    assert str(policy.unpatched_gap.rule) == 'built-in: allow-unpatched-gap = "deny"'
+    assert policy.transition.force.permission is DENY
+    assert str(policy.transition.force.rule) == 'built-in: force = "deny"'
+    assert (policy.hold_timeout, policy.transition.timeout, policy.transition.on_timeout) == (5, 300, OnTimeout.REVERSE)
     assert (policy.directories, policy.states, policy.livepatches, policy.files) == ((), {}, (), ())
 
 
@@ -50,6 +52,7 @@ default = "allow"
 unknown-states = "allow"
 hold-timeout = "500ms"
 directories = ["/opt/livepatches", "/srv/klp"]
+allow-unpatched-gap = "allow"
 
 [transition]
 timeout = "1h 30min"
@@ -64,9 +67,11 @@ force = "allow"
     assert policy.unknown_states.rule == rule(site, 5)
     assert policy.hold_timeout == 0.5
     assert policy.directories == ("/opt/livepatches", "/srv/klp")
-    assert (policy.transition_timeout, policy.on_timeout) == (5400, OnTimeout.WAIT)
-    assert policy.force.permission is ALLOW
-    assert policy.force.rule == rule(site, 12)
+    assert (policy.transition.timeout, policy.transition.on_timeout) == (5400, OnTimeout.WAIT)
+    assert policy.transition.force.permission is ALLOW
+    assert policy.transition.force.rule == rule(site, 13)
+    assert policy.unpatched_gap.permission is ALLOW
+    assert policy.unpatched_gap.rule == rule(site, 8)
 
 
 def test_of_several_files_the_last_that_sets_a_key_counts(site: Site) -> None:
@@ -79,7 +84,7 @@ def test_of_several_files_the_last_that_sets_a_key_counts(site: Site) -> None:
     assert policy.default.permission is DENY
     assert policy.default.rule == rule(site, 2, "20-test.toml")
     assert policy.directories == ("/c",)
-    assert (policy.transition_timeout, policy.on_timeout) == (1, OnTimeout.WAIT)
+    assert (policy.transition.timeout, policy.transition.on_timeout) == (1, OnTimeout.WAIT)
     assert [each.rsplit("/", 1)[1] for each in policy.files] == ["10-test.toml", "20-test.toml", "30-test.toml"]
 
 
@@ -184,6 +189,25 @@ reason = "withdrawn"
         ("b", DENY, "withdrawn", rule(site, 4)),
         ("c", ALLOW, None, rule(site, 1, "20-test.toml")),
     ]
+
+
+def test_a_livepatch_rule_may_be_about_transitions_only(site: Site) -> None:
+    (found,) = site.policy(
+        """[[livepatch]]
+match = { name = "a" }
+timeout = "1h"
+on-timeout = "force"
+force = "allow"
+"""
+    ).livepatches
+    assert (found.permission, found.timeout, found.on_timeout) == (None, 3600, OnTimeout.FORCE)
+    assert found.force is not None
+    assert (found.force.permission, found.force.rule) == (ALLOW, rule(site, 5))
+
+
+def test_a_livepatch_rule_may_decide_and_say_something_of_transitions(site: Site) -> None:
+    (found,) = site.policy('[[livepatch]]\nmatch = { name = "a" }\nverdict = "allow"\ntimeout = "1s"').livepatches
+    assert (found.permission, found.timeout, found.on_timeout, found.force) == (ALLOW, 1, None, None)
 
 
 def test_every_condition_is_read(site: Site) -> None:

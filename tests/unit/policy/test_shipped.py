@@ -44,12 +44,15 @@ def test_the_shipped_policy_says_what_holds_without_it_but_by_lines_that_can_be_
         builtin.default.permission,
         builtin.unknown_states.permission,
     )
-    assert (shipped.hold_timeout, shipped.transition_timeout, shipped.on_timeout) == (
+    assert (shipped.hold_timeout, shipped.transition.timeout, shipped.transition.on_timeout) == (
         builtin.hold_timeout,
-        builtin.transition_timeout,
-        builtin.on_timeout,
+        builtin.transition.timeout,
+        builtin.transition.on_timeout,
     )
-    assert {shipped.default.rule.place, shipped.unknown_states.rule.place} == {str(SHIPPED)}
+    ours = (shipped.default, shipped.unknown_states, shipped.unpatched_gap, shipped.transition.force)
+    theirs = (builtin.default, builtin.unknown_states, builtin.unpatched_gap, builtin.transition.force)
+    assert [each.permission for each in ours] == [each.permission for each in theirs]
+    assert {each.rule.place for each in ours} == {str(SHIPPED)}
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
