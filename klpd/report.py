@@ -116,11 +116,29 @@ class Transition:
 
 
 @dataclass(frozen=True, slots=True)
+class TransitionReport:
+    """The running transition (the fields of `Transition`), and what the policy says of it.
+
+    It may take `timeout` seconds; what klpd does then is `on_timeout` ("wait", "reverse" or "force"), if a job of its
+    own began it.  `may_force`: a rule lets it be forced.
+    """
+
+    livepatch: str
+    goal: str
+    tasks: int
+    timeout: float
+    on_timeout: str
+    may_force: bool
+    stragglers: tuple[Straggler, ...] = ()
+    since: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class JobReport:
     """A job.  `progress` is the part of the running step's tasks that have switched, 0 to 1.
 
     `error` is a D-Bus error name and `message` its sentence, for a job that failed or was canceled; a job that is done
-    may have a message too, such as that there was nothing to do.
+    may have a message too, such as that there was nothing to do.  `uid` is who asked for it; None: klpd itself.
     """
 
     id: int
@@ -132,6 +150,7 @@ class JobReport:
     stragglers: tuple[Straggler, ...] = ()
     error: str | None = None
     message: str | None = None
+    uid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
