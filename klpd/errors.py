@@ -8,6 +8,8 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from klpd.model import Verdict
 
 
@@ -48,8 +50,9 @@ class NotALivepatchError(ModuleFormatError):
 
 
 class PolicyError(KlpdError):
-    """A policy file cannot be taken.  `line` and `column` are 1 based; None where the whole file is meant.
+    """A policy file or a manifest cannot be taken.
 
+    `line` and `column` are 1 based; None where the whole file is meant.
     `others` is what else is wrong with the files that were read along with it.
     """
 
@@ -72,6 +75,12 @@ class PolicyError(KlpdError):
         self.line = line
         self.column = column
         self.others = others
+
+    @classmethod
+    def of(cls, complaints: Sequence[PolicyError]) -> PolicyError:
+        """The first of some complaints, with the others."""
+        first, *others = complaints
+        return cls(first.message, file=first.file, line=first.line, column=first.column, others=tuple(others))
 
 
 class UsageError(KlpdError):

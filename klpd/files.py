@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Reading module files whole, from descriptors that somebody else opened."""
+"""Reading files whole, from descriptors that somebody else opened."""
 
 from __future__ import annotations
 
@@ -24,11 +24,16 @@ def read_descriptor(fd: int, name: str) -> bytes:
         raise ModuleFormatError(f"{name}: not a regular file")
     if status.st_size > LARGEST_MODULE:
         raise ModuleFormatError(f"{name}: larger than {LARGEST_MODULE >> 20} MiB, which no livepatch is")
-    parts, at = [], 0
     try:
-        while at < status.st_size and (part := os.pread(fd, min(_CHUNK, status.st_size - at), at)):
-            parts.append(part)
-            at += len(part)
+        return read_at_most(fd, status.st_size)
     except OSError as error:
         raise ModuleFormatError(f"{name}: cannot be read: {error.strerror}") from error
+
+
+def read_at_most(fd: int, size: int) -> bytes:
+    """The first `size` bytes of the regular file behind `fd`, or all where it has less.  Raises OSError."""
+    parts, at = [], 0
+    while at < size and (part := os.pread(fd, min(_CHUNK, size - at), at)):
+        parts.append(part)
+        at += len(part)
     return b"".join(parts)

@@ -9,13 +9,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 VMLINUX = "vmlinux"
 """The name that a klp_object without a name (the kernel itself) goes by, in sysfs as well as here."""
+
+LARGEST_ID: Final = (1 << 64) - 1
+"""struct klp_state keeps an id in an unsigned long (include/linux/livepatch.h)."""
+LARGEST_VERSION: Final = (1 << 32) - 1
+"""And a version in an unsigned int."""
+MOST_DECLARED: Final = 256
+"""Of the states that one manifest, or the modinfo of one module, may declare."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -24,6 +31,101 @@ class State:
 
     id: int
     version: int
+
+
+class RuleKind(StrEnum):
+    """Who a rule comes from.  DECLARED: from what is declared of a livepatch, by its author or by the site."""
+
+    KERNEL = "kernel"
+    BUILTIN = "built-in"
+    POLICY = "policy"
+    DECLARED = "declared"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Where a rule stands: `place` is a kernel function, or a file with `line` (1 based)."""
+
+    kind: RuleKind
+    place: str
+    line: int | None = None
+
+    def __str__(self) -> str:
+        if self.kind in (RuleKind.POLICY, RuleKind.DECLARED):
+            return self.place if self.line is None else f"{self.place}:{self.line}"
+        return f"{self.kind}: {self.place}"
+
+
+class StatesSource(StrEnum):
+    """Where the states of a livepatch are known from."""
+
+    MEMORY = "memory"
+    FILE = "file"
+    MODINFO = "modinfo"
+    MANIFEST = "manifest"
+    NOWHERE = "nowhere"
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredState:
+    """A state that a livepatch is declared to carry: the kernel knows nothing of that.
+
+    `restores` tells whether it can restore an older version of the state when its transition is reversed; None where
+    nothing is said.  `rule` is where all this is declared.
+    """
+
+    id: int
+    version: int
+    rule: Rule
+    source: StatesSource
+    sticky: bool = False
+    restores: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """What is declared of a livepatch, in its modinfo and in manifests.
+
+    `states` is None where nothing is said of states, and empty where it is declared to have none.  Several statements
+    on a state may stand side by side.  `files` names the manifests; `fixes` what it fixes, as CVE ids.
+    """
+
+    states: tuple[DeclaredState, ...] | None = None
+    title: str | None = None
+    fixes: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+
+    def __add__(self, other: Declaration) -> Declaration:
+        """Both; what is in both counts once."""
+        states = (each.states for each in (self, other) if each.states is not None)
+        merged = tuple(dict.fromkeys(state for some in states for state in some))
+        return Declaration(
+            None if self.states is None and other.states is None else merged,
+            self.title or other.title,
+            tuple(dict.fromkeys((*self.fixes, *other.fixes))),
+            tuple(dict.fromkeys((*self.files, *other.files))),
+        )
+
+    def of(self, state_id: int) -> tuple[DeclaredState, ...]:
+        """What is said of one state."""
+        return tuple(each for each in self.states or () if each.id == state_id)
+
+    def restores(self, state_id: int) -> bool | None:
+        """Whether an older version of the state can be restored: no, if anybody says so; None where nobody says."""
+        said = {each.restores for each in self.of(state_id)} - {None}
+        return None if not said else said == {True}
+
+
+UNDECLARED: Final = Declaration()
+
+
+def carried_states(states: tuple[State, ...] | None, declared: Declaration) -> tuple[State, ...] | None:
+    """The real states and those declared beside them: a real one wins.  None where neither is known."""
+    if declared.states is None:
+        return states
+    merged = {each.id: State(each.id, each.version) for each in reversed(declared.states)}
+    real = states or ()
+    return (*real, *(each for id_, each in sorted(merged.items()) if all(id_ != state.id for state in real)))
 
 
 class Callback(StrEnum):
@@ -63,7 +165,10 @@ class Signature:
 
 @dataclass(frozen=True, slots=True)
 class Livepatch:
-    """A livepatch module as its file describes it.  `digest` is the SHA-256 of the file's bytes, in hex."""
+    """A livepatch module as its file describes it.  `digest` is the SHA-256 of the file's bytes, in hex.
+
+    `states` are those that the kernel will know.
+    """
 
     name: str
     digest: str
@@ -79,6 +184,12 @@ class Livepatch:
     description: str | None = None
     license: str | None = None
     signature: Signature | None = None
+    declared: Declaration = UNDECLARED
+
+    @property
+    def carried(self) -> tuple[State, ...] | None:
+        """Its states, real and declared; None where they cannot be known."""
+        return carried_states(self.states, self.declared)
 
     @property
     def kernel_release(self) -> str:
@@ -91,14 +202,6 @@ class Livepatch:
         if self.objects is None:
             return None
         return any(Callback.POST_UNPATCH in each.callbacks for each in self.objects)
-
-
-class StatesSource(StrEnum):
-    """Where the states of an installed livepatch are known from."""
-
-    MEMORY = "memory"
-    FILE = "file"
-    NOWHERE = "nowhere"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +217,8 @@ class InstalledObject:
 class Installed:
     """A livepatch in the running kernel: a member of its list klp_patches.
 
-    `restores`: it has a post_unpatch callback, as its file tells.
+    `restores`: it has a post_unpatch callback, as its file tells.  `states` are those that the kernel knows, and
+    `states_source` tells how klpd does.
     """
 
     name: str
@@ -128,6 +232,19 @@ class Installed:
     build_id: str | None = None
     digest: str | None = None
     restores: bool | None = None
+    declared: Declaration = UNDECLARED
+
+    @property
+    def carried(self) -> tuple[State, ...] | None:
+        """Its states, real and declared; None where they cannot be known."""
+        return carried_states(self.states, self.declared)
+
+    @property
+    def carried_source(self) -> StatesSource:
+        """Where `carried` is known from; of real states and declared ones, where the real ones are."""
+        if self.states or not self.declared.states:
+            return self.states_source
+        return self.declared.states[0].source
 
     @classmethod
     def expected(cls, livepatch: Livepatch) -> Installed:
@@ -142,6 +259,7 @@ class Installed:
             build_id=livepatch.build_id,
             digest=livepatch.digest,
             restores=livepatch.restores,
+            declared=livepatch.declared,
         )
 
 
@@ -275,13 +393,16 @@ class Stack:
         return {
             state.id: state.version
             for livepatch in self.livepatches
-            for state in reversed(livepatch.states or ())  # klp_get_state takes the first match within a livepatch
+            for state in reversed(livepatch.carried or ())  # klp_get_state takes the first match within a livepatch
         }
 
     @property
     def unknown(self) -> tuple[str, ...]:
-        """The names of the livepatches whose states cannot be known."""
-        return tuple(each.name for each in self.livepatches if each.states is None)
+        """The names of the livepatches whose states cannot be known.
+
+        Who may not look into kernel memory does not know what is there beside the declared ones.
+        """
+        return tuple(each.name for each in self.livepatches if (each.carried if self.readable else each.states) is None)
 
     def carrier(self, state_id: int) -> str | None:
         """The newest livepatch that carries the state."""
@@ -289,7 +410,7 @@ class Stack:
             (
                 each.name
                 for each in reversed(self.livepatches)
-                if any(state.id == state_id for state in each.states or ())
+                if any(state.id == state_id for state in each.carried or ())
             ),
             None,
         )
@@ -373,28 +494,6 @@ class Decision(StrEnum):
     ALLOW = "allow"
     DENY = "deny"
     UNKNOWN = "unknown"
-
-
-class RuleKind(StrEnum):
-    """Who a rule comes from."""
-
-    KERNEL = "kernel"
-    BUILTIN = "built-in"
-    POLICY = "policy"
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """Where a rule stands: `place` is a kernel function, or a policy file with `line` (1 based)."""
-
-    kind: RuleKind
-    place: str
-    line: int | None = None
-
-    def __str__(self) -> str:
-        if self.kind is RuleKind.POLICY:
-            return self.place if self.line is None else f"{self.place}:{self.line}"
-        return f"{self.kind}: {self.place}"
 
 
 @dataclass(frozen=True, slots=True)

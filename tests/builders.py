@@ -9,14 +9,29 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from klpd.judge.rules import STICKY_WAYS, Mode, Permission, Policy, Ruling, StateRule, TransitionRules
-from klpd.model import VMLINUX, Callback, Installed, Livepatch, Object, Rule, RuleKind, Stack, State
+from klpd.model import (
+    UNDECLARED,
+    VMLINUX,
+    Callback,
+    Declaration,
+    DeclaredState,
+    Installed,
+    Livepatch,
+    Object,
+    Rule,
+    RuleKind,
+    Stack,
+    State,
+    StatesSource,
+)
 
 if TYPE_CHECKING:
-    from klpd.judge.rules import LivepatchRule
+    from klpd.judge.rules import LivepatchRule, Manifest
     from klpd.model import Leftover
 
 RELEASE: Final = "6.1.0-test"
 POLICY_FILE: Final = "/etc/klpd/policy.d/50-site.toml"
+MANIFEST: Final = "/etc/klpd/livepatches.d/new.toml"
 
 _RESTORING: Final = Object(VMLINUX, (), (Callback.POST_UNPATCH,))
 
@@ -33,6 +48,7 @@ def livepatch(
     digest: str | None = None,
     build_id: str | None = None,
     restores: bool | None = False,
+    declared: Declaration = UNDECLARED,
 ) -> Livepatch:
     """A livepatch for RELEASE.  Two with the same name, states, `replace` and `restores` are the same file."""
     array = tuple(State(*each) for each in states.items()) if isinstance(states, Mapping) else states
@@ -46,6 +62,27 @@ def livepatch(
         objects=None if restores is None else (_RESTORING,) if restores else (),
         vermagic=f"{release} SMP preempt mod_unload modversions ",
         build_id=build_id or content[:40],
+        declared=declared,
+    )
+
+
+def declares(
+    states: Mapping[int, int], *, sticky: bool = False, restores: bool | None = None, file: str = MANIFEST
+) -> Declaration:
+    """What a manifest declares, one state a line."""
+    return Declaration(
+        tuple(
+            DeclaredState(
+                state_id,
+                version,
+                Rule(RuleKind.DECLARED, file, line),
+                StatesSource.MANIFEST,
+                sticky=sticky,
+                restores=restores,
+            )
+            for line, (state_id, version) in enumerate(states.items(), start=1)
+        ),
+        files=(file,),
     )
 
 
@@ -58,10 +95,11 @@ def installed(
     transition: bool = False,
     forced: bool = False,
     restores: bool | None = False,
+    declared: Declaration = UNDECLARED,
 ) -> Installed:
-    """`livepatch(name, states, replace=replace, restores=restores)` in the kernel."""
+    """`livepatch(name, states, replace=replace, restores=restores, declared=declared)` in the kernel."""
     return dataclasses.replace(
-        Installed.expected(livepatch(name, states, replace=replace, restores=restores)),
+        Installed.expected(livepatch(name, states, replace=replace, restores=restores, declared=declared)),
         enabled=enabled,
         transition=transition,
         forced=forced,
@@ -107,6 +145,7 @@ def policy(
     force: Ruling | None = None,
     unpatched_gap: Ruling | None = None,
     mode: Mode = Mode.ENFORCE,
+    manifests: tuple[Manifest, ...] = (),
 ) -> Policy:
     """A policy that allows what it is not told to deny."""
     return Policy(
@@ -117,4 +156,5 @@ def policy(
         unpatched_gap=unpatched_gap or allowing(),
         states={each.id: each for each in states},
         livepatches=livepatches,
+        manifests=manifests,
     )

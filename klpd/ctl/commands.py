@@ -120,7 +120,7 @@ class Commands:
         if self.json:
             self.console.json(livepatch)
         else:
-            names = self.machine.names() if livepatch.states else {}
+            names = self.machine.names() if livepatch.carried else {}
             self.console.show(show_livepatch(livepatch, self.console.page, names))
         return ExitStatus.OK
 

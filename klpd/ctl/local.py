@@ -60,19 +60,21 @@ class ThisMachine:
         )
 
     def livepatch(self, file: str) -> Livepatch:
-        """What a module file describes.
+        """What a module file, and the manifest beside it, describe.
 
-        Raises UsageError where it cannot be opened, ModuleFormatError where it is no livepatch module.
+        Raises UsageError where it cannot be opened, ModuleFormatError where it is no livepatch module, PolicyError
+        where the manifest does not check.
         """
         from klpd.files import read_descriptor
         from klpd.module import read_livepatch, unpack
+        from klpd.policy.beside import with_beside
 
         fd = open_file(file)
         try:
             data = unpack(read_descriptor(fd, file), file=file)
         finally:
             os.close(fd)
-        return read_livepatch(data, file=file)
+        return with_beside(read_livepatch(data, file=file), file, mine=True)
 
     def stack(self) -> Stack:
         """The installed stack; its states are known where kernel memory can be read, which root alone may."""
@@ -88,9 +90,13 @@ class ThisMachine:
 
     def _known(self, name: str, build_id: str) -> Livepatch | None:
         from klpd.module.search import find_livepatch, module_tree
+        from klpd.policy.beside import with_beside
 
         found = find_livepatch(name, build_id, (module_tree(),))
-        return None if found is None else found[0]
+        if found is None:
+            return None
+        livepatch, _data, path = found
+        return with_beside(livepatch, str(path), mine=True)
 
     def policy(self) -> Policy:
         """The policy of the files as they are now.  Raises PolicyError."""

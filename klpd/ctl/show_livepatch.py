@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from klpd.ctl.names import Names
     from klpd.ctl.page import Line, Page
-    from klpd.model import Function, Livepatch, Object, State
+    from klpd.model import DeclaredState, Function, Livepatch, Object, State
 
 UNKNOWN: Final = "unknown: only its code, running, would tell"
 _INDENT: Final = 18
@@ -38,7 +38,11 @@ def _fields(livepatch: Livepatch, names: Names) -> Iterator[tuple[str, tuple[str
     yield "kernel", (livepatch.kernel_release or "none named",)
     yield "vermagic", (livepatch.vermagic or "none",)
     yield "atomic replace", (yes_no(livepatch.replace, UNKNOWN),)
-    yield "states", _states(livepatch.states, names)
+    yield "states", _states(livepatch, names)
+    if livepatch.declared.title is not None:
+        yield "title", (livepatch.declared.title,)
+    if livepatch.declared.fixes:
+        yield "fixes", (", ".join(livepatch.declared.fixes),)
     yield "objects", _objects(livepatch.objects)
     yield "depends", (", ".join(livepatch.depends) or "nothing",)
     yield "signature", (_signature(livepatch),)
@@ -53,15 +57,32 @@ def yes_no(value: bool | None, unknown: str) -> str:  # noqa: FBT001  a value to
     return unknown if value is None else "yes" if value else "no"
 
 
-def _states(states: tuple[State, ...] | None, names: Names) -> tuple[str, ...]:
-    if states is None:
+def _states(livepatch: Livepatch, names: Names) -> tuple[str, ...]:
+    real = tuple(_state(each, names) for each in livepatch.states or ())
+    declared = tuple(_declared(each, names) for each in livepatch.declared.states or ())
+    if real or declared:
+        return (*real, *declared)
+    if livepatch.states is None and livepatch.declared.states is None:
         return (UNKNOWN,)
-    return tuple(_state(each, names) for each in states) or ("none",)
+    return ("none" if livepatch.declared.states is None else f"none, as is declared in {_declarers(livepatch)}",)
 
 
-def _state(state: State, names: Names) -> str:
+def _state(state: State | DeclaredState, names: Names) -> str:
     name = names.get(state.id)
     return f"{state.id:#x} version {state.version}" + ("" if name is None else f" ({name})")
+
+
+def _declared(state: DeclaredState, names: Names) -> str:
+    what = [f"declared in {state.rule}"]
+    if state.sticky:
+        what.append("sticky")
+    if state.restores is not None:
+        what.append("restored by a reversal" if state.restores else "not restored by a reversal")
+    return f"{_state(state, names)}: {', '.join(what)}"
+
+
+def _declarers(livepatch: Livepatch) -> str:
+    return ", ".join(livepatch.declared.files) or "its modinfo"
 
 
 def _objects(objects: tuple[Object, ...] | None) -> tuple[str, ...]:

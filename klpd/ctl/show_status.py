@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from klpd.ctl.names import Names
     from klpd.ctl.page import Line, Page
     from klpd.judge.drift import Drift
-    from klpd.model import Installed, InstalledObject, Leftover, Stack
+    from klpd.model import Installed, InstalledObject, Leftover, Stack, State
     from klpd.report import Defence, JobReport, PolicyReport, Status
 
 _STACK_HEADER: Final = ("#", "livepatch", "states", "replace", "is", "functions", "sha256")
@@ -104,13 +104,17 @@ def _row(number: int, livepatch: Installed, names: Names) -> tuple[Span | str, .
 
 
 def _states(livepatch: Installed, names: Names) -> Span:
-    if livepatch.states is None:
+    if livepatch.carried is None:
         return Span("unknown", Tone.WARN)
-    shown = (
-        f"{each.id:#x}:{each.version}" + (f" ({names[each.id]})" if each.id in names else "")
-        for each in livepatch.states
-    )
-    return Span(", ".join(shown) or "none")
+    return Span(", ".join(_state(each, livepatch, names) for each in livepatch.carried) or "none")
+
+
+def _state(state: State, livepatch: Installed, names: Names) -> str:
+    """A state, with what the site calls it and, if it is but declared, where."""
+    real = livepatch.states is not None and any(each.id == state.id for each in livepatch.states)
+    declared = [] if real else [f"declared: {each.source}" for each in livepatch.declared.of(state.id)[:1]]
+    told = [*([names[state.id]] if state.id in names else []), *declared]
+    return f"{state.id:#x}:{state.version}" + (f" ({', '.join(told)})" if told else "")
 
 
 def _condition(livepatch: Installed) -> Span:

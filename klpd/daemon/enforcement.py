@@ -9,16 +9,17 @@ import hashlib
 import logging
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from klpd import module
-from klpd.errors import KernelError, ModuleFormatError
+from klpd.errors import KernelError, ModuleFormatError, PolicyError
 from klpd.judge.permissions import never_objects, never_objects_to_force, permits, write_permissions
 from klpd.judge.rules import Mode
 from klpd.judge.verdict import judge, obstructs
 from klpd.kernel.guard_abi import ANY_LIVEPATCH, Attribute, GuardPermission
 from klpd.model import Decision, Load, Stack, Verdict
+from klpd.policy.beside import with_beside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from klpd.daemon.running import Kernel
     from klpd.daemon.store import Store
     from klpd.judge.rules import Policy
+    from klpd.model import Livepatch
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +75,7 @@ class Enforcement:
         self._judged: OrderedDict[str, Judged] = OrderedDict()
         self._permitting = threading.Lock()
         self._writes: dict[tuple[str, Attribute], Verdict] = {}
+        self._permissions: Mapping[str, GuardPermission] = {}
 
     def examine(self, data: bytes, file: str, pid: int) -> bool:
         """Judge the file that a process opens, and let the guard know if it may be loaded.
@@ -100,19 +103,33 @@ class Enforcement:
             return None
         policy = self._policy()
         try:
-            livepatch = module.read_livepatch(data, file=file)
+            livepatch = with_beside(module.read_livepatch(data, file=file), file)
             stack = self._kernel.stack()
-        except (ModuleFormatError, KernelError) as error:
+        except (ModuleFormatError, PolicyError, KernelError) as error:
             enforced = policy.mode is Mode.ENFORCE
             return self._remember(Judged(file, hashlib.sha256(data).hexdigest(), None, enforced, str(error)))
         verdict = judge(stack, Load(livepatch), policy)
         judged = self._remember(Judged(file, livepatch.digest, verdict, obstructs(verdict, policy)))
         if not judged.obstructed:
+            self.remember(livepatch, data)
             if self._guard is not None:
                 digest = bytes.fromhex(livepatch.digest)
                 self._guard.approve(digest, seconds=_APPROVAL_SECONDS, generation=stack.generation)
-            self._store.add(livepatch, data)
         return judged
+
+    def remember(self, livepatch: Livepatch, data: bytes) -> None:
+        """Keep a livepatch that may be loaded.
+
+        If something is declared of it that speaks against writes to its attributes, nobody may make them unasked from
+        now on.  Raises KernelError.
+        """
+        self._store.add(livepatch, data)
+        with self._permitting:
+            general = self._permissions.get(ANY_LIVEPATCH)
+            if general is None or not general.enabled:
+                return
+            if not never_objects(self._policy(), self._store.declarations):
+                self._permit({**self._permissions, ANY_LIVEPATCH: replace(general, enabled=False)})
 
     def judged(self, digest: str) -> Judged | None:
         """The last verdict on the file with this SHA-256 (hex), if it is still remembered."""
@@ -138,11 +155,16 @@ class Enforcement:
                 )
             permissions[ANY_LIVEPATCH] = GuardPermission(
                 0,
-                enabled=never_objects(policy) and all(permits(each.enabled) for each in judged),
+                enabled=never_objects(policy, self._store.declarations)
+                and all(permits(each.enabled) for each in judged),
                 force=never_objects_to_force(policy),
             )
-            if self._guard is not None:
-                self._guard.permit(permissions)
+            self._permit(permissions)
+
+    def _permit(self, permissions: Mapping[str, GuardPermission]) -> None:
+        self._permissions = permissions
+        if self._guard is not None:
+            self._guard.permit(permissions)
 
     def withdraw_permissions(self) -> None:
         """Have nothing permitted that depends on the stack, until `permit` is told of one.  Raises KernelError."""

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
+from klpd.errors import PolicyError
 from klpd.module.search import find_livepatch
+from klpd.policy.beside import with_beside
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,6 +16,8 @@ if TYPE_CHECKING:
 
     from klpd.daemon.store import Store
     from klpd.model import Livepatch
+
+log = logging.getLogger(__name__)
 
 
 class KnownLivepatches:
@@ -35,6 +40,10 @@ class KnownLivepatches:
         if found is None:
             self._missed.add((name, build_id))
             return None
-        livepatch, data = found
+        livepatch, data, path = found
+        try:
+            livepatch = with_beside(livepatch, str(path))
+        except PolicyError as error:
+            log.warning("what is declared of %s, which is in force, is not known: %s", name, error)
         self._store.add(livepatch, data)
         return livepatch

@@ -105,7 +105,7 @@ class Record:
 
     def entered(self, livepatch: Installed) -> None:
         """A livepatch is new in the stack."""
-        states = ", ".join(f"{each.id:#x} version {each.version}" for each in livepatch.states or ())
+        states = ", ".join(f"{each.id:#x} version {each.version}" for each in livepatch.carried or ())
         text = f"livepatch {livepatch.name} is installed" + (f", with state {states}" if states else "")
         self._event(MessageId.LIVEPATCH_ENTERED, logging.INFO, text, _livepatch_fields(livepatch))
 

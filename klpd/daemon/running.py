@@ -7,13 +7,17 @@ import hashlib
 from typing import TYPE_CHECKING, Final, Protocol
 
 from klpd.daemon.stragglers import straggler
+from klpd.judge.declared import stack_with_manifests
 from klpd.kernel import modules, sysfs
 from klpd.kernel.stack import read_stack
 from klpd.kernel.tasks import TaskState, read_task
 from klpd.report import Transition
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from klpd.daemon.transitions import Transitions
+    from klpd.judge.rules import Policy
     from klpd.kernel.guard import Guard
     from klpd.kernel.memory import KernelMemory
     from klpd.kernel.stack import Known
@@ -54,19 +58,28 @@ class Kernel(Protocol):
 
 
 class RunningKernel:
-    """The kernel that klpd runs on.  `memory` and `guard` are None where the kernel does not let klpd have them."""
+    """The kernel that klpd runs on.  `memory` and `guard` are None where the kernel does not let klpd have them.
+
+    `policy` gives the policy, for what the site's manifests declare of the livepatches in force.
+    """
 
     def __init__(
-        self, memory: KernelMemory | None, guard: Guard | None, known: Known, transitions: Transitions
+        self,
+        memory: KernelMemory | None,
+        guard: Guard | None,
+        known: Known,
+        transitions: Transitions,
+        policy: Callable[[], Policy],
     ) -> None:
         self._memory = memory
+        self._policy = policy
         self._guard = guard
         self._known = known
         self._transitions = transitions
 
     def stack(self) -> Stack:
         generation = 0 if self._guard is None else self._guard.generation()
-        return read_stack(self._memory, self._known, generation=generation)
+        return stack_with_manifests(read_stack(self._memory, self._known, generation=generation), self._policy())
 
     def load(self, data: bytes, name: str, generation: int) -> None:
         if self._guard is None:

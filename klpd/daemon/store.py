@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from klpd.model import Installed, Stack
+    from klpd.model import Declaration, Installed, Stack
 
 log = logging.getLogger(__name__)
 
@@ -100,10 +100,20 @@ class Store:
         with self._lock:
             return self._livepatches.get(digest)
 
-    def add(self, livepatch: Livepatch, data: bytes) -> None:
-        """Remember a livepatch and its file's bytes.  They are written in the background: an opener waits."""
+    @property
+    def declarations(self) -> tuple[Declaration, ...]:
+        """What is declared of each livepatch that is remembered."""
         with self._lock:
-            if livepatch.digest in self._livepatches:
+            return tuple(each.declared for each in self._livepatches.values())
+
+    def add(self, livepatch: Livepatch, data: bytes) -> None:
+        """Remember a livepatch and its file's bytes.  They are written in the background: an opener waits.
+
+        What a manifest declared of the same bytes before is kept until another does: a copy without one unsays nothing.
+        """
+        with self._lock:
+            known = self._livepatches.get(livepatch.digest)
+            if known is not None and (known == livepatch or not livepatch.declared.files):
                 return
             self._livepatches[livepatch.digest] = livepatch
             self._unwritten[livepatch.digest] = data

@@ -65,7 +65,7 @@ class Daemon:
         self._memory, self._no_memory = _memory()
         self._transitions = Transitions()
         known = KnownLivepatches(self._store, self._watched)
-        self._kernel = RunningKernel(self._memory, self._guard, known, self._transitions)
+        self._kernel = RunningKernel(self._memory, self._guard, known, self._transitions, self._policy)
         self._enforcement = Enforcement(self._kernel, self._policy, self._store, self._guard)
         self._fallback, self._no_fallback = self._stand_in()
         self._watch = Watch(

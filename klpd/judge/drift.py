@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from klpd.judge import site
+from klpd.judge.declared import with_manifests
 from klpd.judge.verdict import decide
 from klpd.model import Decision, Verdict
 
@@ -31,6 +32,7 @@ def judge_installed(livepatch: Installed, policy: Policy) -> Verdict:
     What the kernel would say does not matter any more, and its states are changed: the rules on livepatches and on
     versions are asked, not those on changes.
     """
+    livepatch = with_manifests(livepatch, policy)
     findings = (*site.livepatch_findings(livepatch, policy), *site.version_findings(livepatch, policy))
     return Verdict("keep", livepatch.name, decide(findings), (), findings)
 

@@ -73,7 +73,7 @@ def _incompatible(installed: Installed, livepatch: Livepatch, policy: Policy) ->
     if livepatch.states is None:
         return  # what is not known is the policy's business, not the kernel's
     for state in installed.states or ():
-        carried = _first(livepatch.states, state.id)
+        carried = first_state(livepatch.states, state.id)
         named = policy.state_name(state.id)
         if carried is None:
             if livepatch.replace is not False:
@@ -96,7 +96,7 @@ def _incompatible(installed: Installed, livepatch: Livepatch, policy: Policy) ->
             )
 
 
-def _first(states: tuple[State, ...], state_id: int) -> State | None:
+def first_state(states: tuple[State, ...], state_id: int) -> State | None:
     """The kernel's klp_get_state: of several entries with an id, the first counts."""
     return next((each for each in states if each.id == state_id), None)
 

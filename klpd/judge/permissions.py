@@ -10,13 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from klpd.judge.declared import binds
 from klpd.judge.rules import Permission
 from klpd.judge.verdict import judge
 from klpd.model import Decision, Disable, Force, Reverse, RuleKind, Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from klpd.judge.rules import Policy
-    from klpd.model import Action, Installed, Stack
+    from klpd.model import Action, Declaration, Installed, Stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +59,14 @@ def never_objects_to_force(policy: Policy) -> bool:
     return all(each.permission is Permission.ALLOW for each in (policy.transition.force, *own))
 
 
-def never_objects(policy: Policy) -> bool:
-    """Whether the policy lets every livepatch be disabled and every transition be reversed, whatever the stack.
+def never_objects(policy: Policy, declarations: Iterable[Declaration] = ()) -> bool:
+    """Whether the policy lets every livepatch be disabled and every transition be reversed, whatever the stack, and
+    nothing that is declared of livepatches that may come (in its manifests, or in `declarations`) says otherwise.
 
     klpd's own rule may still object to reversing a transition (klpd.judge.reversal).
     """
     rulings = [ruling for rule in policy.states.values() for ruling in rule.rulings.values()]
-    return all(each.permission is Permission.ALLOW for each in (policy.unknown_states, *rulings))
+    declared = (*(each.declaration for each in policy.manifests), *declarations)
+    return all(each.permission is Permission.ALLOW for each in (policy.unknown_states, *rulings)) and not any(
+        binds(each, policy) for each in declared
+    )

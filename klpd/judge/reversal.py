@@ -2,7 +2,8 @@
 """klpd's own rule on reversals: who takes a state back to an older version must be able to restore that.
 
 The kernel reverses whatever transition it is asked to (klp_reverse_transition).  The callback that undoes what a
-livepatch did to the system is its post_unpatch (Documentation/livepatch/system-state.rst).
+livepatch did to the system is its post_unpatch (Documentation/livepatch/system-state.rst).  Where it is declared which
+states a livepatch can restore, that counts instead.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from klpd.judge.rules import Policy
-    from klpd.model import Stack, StateChange
+    from klpd.model import Installed, Stack, StateChange
 
 RESTORED: Final = Rule(RuleKind.BUILTIN, "a reversal takes a state back only if post_unpatch can restore it")
 
@@ -27,17 +28,12 @@ def restore_findings(stack: Stack, name: str, changes: Iterable[StateChange], po
     What a rule of the site says of reversing a state counts instead.
     """
     moving = stack.transition
-    if moving is None or moving.name != name or not moving.enabled or moving.restores:
+    if moving is None or moving.name != name or not moving.enabled:
         return
-    lack = (
-        "it has no post_unpatch callback"
-        if moving.restores is False
-        else "it cannot be known whether it has a post_unpatch callback"
-    )
     for change in changes:
-        rule = policy.states.get(change.id)
-        ruled = rule is not None and Way.REVERSE in rule.rulings
-        if change.kind is not ChangeKind.DOWNGRADE or ruled:
+        lack = _lack(moving, change.id)
+        ruled = policy.ruling(change.id, Way.REVERSE) is not None
+        if change.kind is not ChangeKind.DOWNGRADE or ruled or lack is None:
             continue
         yield Finding(
             Decision.DENY,
@@ -49,3 +45,13 @@ def restore_findings(stack: Stack, name: str, changes: Iterable[StateChange], po
             state=change.id,
             livepatch=name,
         )
+
+
+def _lack(livepatch: Installed, state_id: int) -> str | None:
+    """Why a livepatch cannot restore an older version of a state; None if it can."""
+    declared = livepatch.declared.restores(state_id)
+    if declared is not None:
+        return None if declared else "it is declared not to be able"
+    if livepatch.restores is None:
+        return "it cannot be known whether it has a post_unpatch callback"
+    return None if livepatch.restores else "it has no post_unpatch callback"

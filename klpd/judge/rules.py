@@ -14,7 +14,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final
 
-from klpd.model import ChangeKind, Decision, Rule, RuleKind
+from klpd.model import UNDECLARED, ChangeKind, Decision, Declaration, Rule, RuleKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -205,8 +205,30 @@ class LivepatchRule:
 
 
 @dataclass(frozen=True, slots=True)
+class Manifest:
+    """What is declared of one livepatch, which is told by the SHA-256 of its file, its build id, or both.
+
+    `file` is where it stands.
+    """
+
+    file: str
+    declaration: Declaration = UNDECLARED
+    sha256: str | None = None
+    build_id: str | None = None
+
+    def is_for(self, livepatch: Livepatch | Installed) -> bool:
+        """Whether it is about this livepatch.  The build id alone has to do where the file's digest is not known."""
+        if self.sha256 is None or livepatch.digest is None:
+            return self.build_id is not None and self.build_id == livepatch.build_id
+        return self.sha256 == livepatch.digest and self.build_id in (None, livepatch.build_id)
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
-    """A site's rules.  Times are in seconds; `directories` are watched beside the kernel's module tree."""
+    """A site's rules, and its manifests.
+
+    Times are in seconds; `directories` are watched beside the kernel's module tree.
+    """
 
     mode: Mode
     default: Ruling
@@ -219,6 +241,7 @@ class Policy:
     on_drift: OnDrift = OnDrift.REPORT
     directories: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    manifests: tuple[Manifest, ...] = ()
 
     def transition_of(self, livepatch: Livepatch | Installed) -> TransitionRules:
         """What holds of the transitions of a livepatch: key by key, the first rule that matches it and sets the key."""
@@ -229,6 +252,11 @@ class Policy:
             on_timeout=next((each.on_timeout for each in rules if each.on_timeout is not None), general.on_timeout),
             force=next((each.force for each in rules if each.force is not None), general.force),
         )
+
+    def ruling(self, state_id: int, way: Way) -> Ruling | None:
+        """What is said of a state going that way; None where nothing is."""
+        rule = self.states.get(state_id)
+        return None if rule is None else rule.rulings.get(way)
 
     def state_name(self, state_id: int) -> str:
         """A state as people are to read it: its id in hex and the site's name for it."""

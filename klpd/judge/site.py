@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from klpd.judge import declared
 from klpd.judge.rules import Permission, Way
 from klpd.model import ChangeKind, Decision, Finding, Rule, RuleKind
 
@@ -52,7 +53,7 @@ def livepatch_findings(livepatch: Livepatch | Installed, policy: Policy) -> Iter
 
 def version_findings(livepatch: Livepatch | Installed, policy: Policy) -> Iterator[Finding]:
     """The versions of states that the policy does not accept."""
-    for state in livepatch.states or ():
+    for state in livepatch.carried or ():
         rule = policy.states.get(state.id)
         if rule is None or rule.versions is None or state.version in rule.versions:
             continue
@@ -69,17 +70,46 @@ def version_findings(livepatch: Livepatch | Installed, policy: Policy) -> Iterat
 
 
 def change_findings(
-    changes: Iterable[StateChange], policy: Policy, *, otherwise: Rule, reversal: bool
+    stack: Stack,
+    changes: Iterable[StateChange],
+    policy: Policy,
+    *,
+    otherwise: Rule,
+    loaded: Livepatch | None = None,
+    reversal: bool = False,
 ) -> Iterator[Finding]:
-    """The policy's word on each state change; `otherwise` is what allows one that no rule speaks of."""
+    """The policy's word on each state change on `stack`, or else its authors'.
+
+    `otherwise` is what allows one that no rule speaks of, unless the state is but declared; `loaded` is what is loaded.
+    """
+    newest_first = (*(() if loaded is None else (loaded,)), *reversed(stack.livepatches))
     for change in changes:
         way = Way.of(change.kind, reversal=reversal)
-        rule = policy.states.get(change.id)
-        ruling = None if rule is None or way is None else rule.rulings.get(way)
-        if ruling is None:
-            yield Finding(Decision.ALLOW, "state-change", otherwise, "no rule of this site objects", state=change.id)
-        else:
+        ruling = None if way is None else policy.ruling(change.id, way)
+        sticky = None if way is None else declared.sticky(stack, change.id, way)
+        if ruling is not None:
             yield _ruled(change, ruling, policy, reversal=reversal)
+        elif sticky is not None:
+            yield _stuck(change, sticky, policy, reversal=reversal)
+        else:
+            rule = declared.declared_in(newest_first, change.id)
+            message = "no rule of this site objects" if rule is None else "declared; no rule of this site objects"
+            yield Finding(Decision.ALLOW, "state-change", rule or otherwise, message, state=change.id)
+
+
+def _stuck(change: StateChange, sticky: declared.Sticky, policy: Policy, *, reversal: bool) -> Finding:
+    by_reversal = " by reversing the transition" if reversal else ""
+    return Finding(
+        Decision.DENY,
+        "declared-sticky",
+        sticky.statement.rule,
+        f"the action would {_VERB[change.kind]} state {policy.state_name(change.id)} {_versions(change)}{by_reversal}, "
+        f"which {sticky.livepatch} is declared to make sticky",
+        f"keep a livepatch that carries it; or set sticky = false for state {change.id:#x} in a [[state]] table of the "
+        "policy, if this has to be",
+        state=change.id,
+        livepatch=sticky.livepatch,
+    )
 
 
 def _ruled(change: StateChange, ruling: Ruling, policy: Policy, *, reversal: bool) -> Finding:
@@ -124,7 +154,10 @@ def unknown_findings(stack: Stack, names: Iterable[str], policy: Policy) -> Iter
             "unknown-states",
             policy.unknown_states.rule,
             f"the states of {name} cannot be known, and such livepatches are {_participle(permission)}",
-            None if permission is Permission.ALLOW else 'set unknown-states = "allow" in [policy], if that is meant',
+            None
+            if permission is Permission.ALLOW
+            else 'declare them in a manifest (klpctl manifest new), or set unknown-states = "allow" in [policy], if '
+            "that is meant",
             livepatch=name,
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from klpd.judge import kernel, site
+from klpd.judge import declared, kernel, site
 from klpd.judge.reversal import restore_findings
 from klpd.judge.rules import Mode
 from klpd.model import Decision, Disable, Force, Load, Remove, Reverse, RuleKind, Verdict, changes, target
@@ -22,6 +22,8 @@ def judge(stack: Stack, action: Action, policy: Policy) -> Verdict:
 
     Any rule that denies decides; else any fact that could not be had leaves the verdict unknown.
     """
+    stack = declared.stack_with_manifests(stack, policy)
+    action = declared.action_with_manifests(action, policy)
     changed = state_changes(stack, action)
     findings = tuple(_findings(stack, action, policy, changed))
     return Verdict(type(action).__name__.lower(), target(action), decide(findings), changed, findings)
@@ -49,25 +51,26 @@ def _findings(stack: Stack, action: Action, policy: Policy, changed: tuple[State
     match action:
         case Load(livepatch):
             yield from kernel.load_findings(stack, livepatch, policy)
+            yield from declared.load_findings(stack, livepatch, policy)
             yield from site.livepatch_findings(livepatch, policy)
             yield from site.version_findings(livepatch, policy)
-            unknown = stack.unknown if livepatch.states is not None else (*stack.unknown, livepatch.name)
+            unknown = stack.unknown if livepatch.carried is not None else (*stack.unknown, livepatch.name)
             yield from site.unknown_findings(stack, unknown, policy)
-            yield from site.change_findings(changed, policy, otherwise=kernel.COMPATIBLE, reversal=False)
+            yield from site.change_findings(stack, changed, policy, otherwise=kernel.COMPATIBLE, loaded=livepatch)
         case Disable(name):
             yield from kernel.disable_findings(stack, name)
             yield from site.unknown_findings(stack, (each for each in stack.unknown if each == name), policy)
-            yield from site.change_findings(changed, policy, otherwise=site.NO_RULE, reversal=False)
+            yield from site.change_findings(stack, changed, policy, otherwise=site.NO_RULE)
             yield site.unopposed(name)
         case Reverse(name):
             yield from kernel.reverse_findings(stack, name)
             yield from restore_findings(stack, name, changed, policy)
             yield from site.unknown_findings(stack, (each for each in stack.unknown if each == name), policy)
-            yield from site.change_findings(changed, policy, otherwise=site.NO_RULE, reversal=True)
+            yield from site.change_findings(stack, changed, policy, otherwise=site.NO_RULE, reversal=True)
             yield site.unopposed(name)
         case Force(name):
             yield from kernel.force_findings(stack, name)
-            yield from site.change_findings(changed, policy, otherwise=site.NO_RULE, reversal=False)
+            yield from site.change_findings(stack, changed, policy, otherwise=site.NO_RULE)
             yield site.force_finding(stack, name, policy)
         case Remove(name):
             yield from kernel.remove_findings(stack, name)

@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Final, Protocol
 
 from klpd.kernel import sysfs
-from klpd.model import Installed, Leftover, Stack, StatesSource
+from klpd.model import UNDECLARED, Installed, Leftover, Stack, StatesSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,6 +88,7 @@ def _installed(shown: SysfsLivepatch, detail: MemoryLivepatch | None, known: Kno
         build_id=shown.build_id,
         digest=None if file is None else file.digest,
         restores=None if file is None else file.restores,
+        declared=UNDECLARED if file is None else file.declared,
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from klpd.errors import ModuleFormatError, NotALivepatchError
 from klpd.model import Livepatch
+from klpd.module.declared import read_declared
 from klpd.module.elf import Elf
 from klpd.module.image import Image, Place
 from klpd.module.modinfo import MODULE_NAME, read_modinfo
@@ -65,6 +66,7 @@ def _read(data: bytes) -> Livepatch:
         description=modinfo.get("description"),
         license=modinfo.get("license"),
         signature=read_signature(data),
+        declared=read_declared(modinfo),
     )
 
 

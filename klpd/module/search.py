@@ -25,8 +25,8 @@ def module_tree() -> Path:
     return Path("/lib/modules") / os.uname().release
 
 
-def find_livepatch(name: str, build_id: str, roots: Iterable[Path]) -> tuple[Livepatch, bytes] | None:
-    """The livepatch `name` with that build id, and its bytes, from a file below `roots`.
+def find_livepatch(name: str, build_id: str, roots: Iterable[Path]) -> tuple[Livepatch, bytes, Path] | None:
+    """The livepatch `name` with that build id, its bytes, and the file below `roots` that they are from.
 
     Files that cannot be read are passed over: they are not the one.
     """
@@ -37,7 +37,7 @@ def find_livepatch(name: str, build_id: str, roots: Iterable[Path]) -> tuple[Liv
         except (OSError, ModuleFormatError):
             continue
         if (livepatch.name, livepatch.build_id) == (name, build_id):
-            return livepatch, data
+            return livepatch, data, path
     return None
 
 

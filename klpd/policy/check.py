@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from klpd.errors import PolicyError
-from klpd.model import Rule, RuleKind
+from klpd.model import Rule
 from klpd.policy.convert import Misfit, kind_of
 from klpd.policy.show import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from klpd.model import RuleKind
     from klpd.policy.positions import Path, Position
     from klpd.policy.source import Source
 
@@ -35,14 +36,20 @@ class Entry(Generic[T]):
 
 
 class Table:
-    """One table of a policy file; `complaints` is where what is wrong with it goes."""
+    """One table of a file; `complaints` is where what is wrong with it goes, `kind` what its rules are."""
 
     def __init__(
-        self, source: Source, complaints: list[PolicyError], values: Mapping[str, object], path: Path = ()
+        self,
+        source: Source,
+        complaints: list[PolicyError],
+        values: Mapping[str, object],
+        kind: RuleKind,
+        path: Path = (),
     ) -> None:
         self._source = source
         self._complaints = complaints
         self._values = values
+        self._kind = kind
         self._path = path
         self._known: list[str] = []
         self._refused: list[str] = []
@@ -87,7 +94,7 @@ class Table:
             value = {}
         elif required and not value:
             self.complain(f'"{key}" is missing or empty', key)
-        return Table(self._source, self._complaints, value, path)
+        return Table(self._source, self._complaints, value, self._kind, path)
 
     def tables(self, key: str) -> Iterator[Table]:
         """The tables of the array at `key`."""
@@ -100,7 +107,7 @@ class Table:
         for index, each in enumerate(value):
             inner = (*path, index)
             if isinstance(each, dict):
-                yield Table(self._source, self._complaints, each, inner)
+                yield Table(self._source, self._complaints, each, self._kind, inner)
             else:
                 self._complain(f"{key}: expected a table, found {kind_of(each)}", self._source.positions.value(inner))
 
@@ -143,4 +150,4 @@ class Table:
             self._complaints.append(PolicyError(message, file=self._source.file, line=at.line, column=at.column))
 
     def _rule(self, at: Position) -> Rule:
-        return Rule(RuleKind.POLICY, self._source.file, at.line)
+        return Rule(self._kind, self._source.file, at.line)

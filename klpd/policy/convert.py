@@ -11,6 +11,7 @@ import re
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from klpd.model import LARGEST_ID, LARGEST_VERSION
 from klpd.policy.durations import parse_duration
 from klpd.policy.show import quoted
 from klpd.policy.versions import exactly, parse_versions
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
 
-LARGEST_ID: Final = (1 << 64) - 1
-"""struct klp_state keeps an id in an unsigned long (include/linux/livepatch.h)."""
 _KINDS: Final = {
     str: "a string",
     bool: "a boolean",
@@ -109,6 +108,14 @@ def state_id(value: object) -> int:
     return given
 
 
+def version(value: object) -> int:
+    """One version of a state."""
+    given = _typed(value, int)
+    if not 0 <= given <= LARGEST_VERSION:
+        raise Misfit(f"a version is a number from 0 to {LARGEST_VERSION}")
+    return given
+
+
 def versions(value: object) -> VersionRange:
     """A range of state versions: a string of bounds, or the only version."""
     try:
@@ -156,6 +163,14 @@ def directory(value: object) -> str:
     for own in _OWN:
         if os.path.commonpath((own, given)) in (own, given):
             raise Misfit(f"klpd would have to wait for itself, since its own files are there ({own})")
+    return given
+
+
+def cve(value: object) -> str:
+    """The id of a CVE record."""
+    given = string(value)
+    if not re.fullmatch(r"CVE-[0-9]{4}-[0-9]{4,19}", given):
+        raise Misfit(f'expected the id of a CVE, such as "CVE-2026-12345", found {quoted(given)}')
     return given
 
 

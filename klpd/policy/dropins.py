@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which policy files count, and in which order: systemd's way with drop-ins (systemd's standard-conf.xml)."""
+"""Which policy files and manifests count, and in which order: systemd's way with drop-ins (its standard-conf.xml)."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from klpd.errors import PolicyError
 from klpd.policy.show import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 DIRECTORIES: Final = ("etc/klpd/policy.d", "run/klpd/policy.d", "usr/lib/klpd/policy.d")
 """Where policy files are, the site's own first: a name in one of them hides the same name in those after it."""
 _DEV_NULL: Final = os.makedev(1, 3)
 
 
-def list_files(root: Path = Path("/")) -> tuple[Path, ...]:
-    """The policy files in the order in which they count.  A directory that is not there holds none.
+def list_files(root: Path = Path("/"), directories: Iterable[str] = DIRECTORIES) -> tuple[Path, ...]:
+    """The files below `root` in the order in which they count.  A directory that is not there holds none.
 
     Raises PolicyError where a directory or what is in it cannot be looked at.
     """
     found: dict[str, Path] = {}
-    for directory in DIRECTORIES:
-        for path in _policies_in(root / directory):
+    for directory in directories:
+        for path in _files_in(root / directory):
             found.setdefault(path.name, path)
     return tuple(path for _, path in sorted(found.items()) if not is_mask(path))
 
@@ -42,7 +42,7 @@ def is_mask(path: Path) -> bool:
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == _DEV_NULL
 
 
-def _policies_in(directory: Path) -> Iterator[Path]:
+def _files_in(directory: Path) -> Iterator[Path]:
     """Editors and package managers leave files with other suffixes, and hidden ones, which are not meant."""
     try:
         names = os.listdir(directory)
@@ -54,5 +54,5 @@ def _policies_in(directory: Path) -> Iterator[Path]:
         if name.endswith(".toml") and not name.startswith("."):
             path = directory / name
             if not name.isprintable():
-                raise PolicyError("the name of a policy file has to be printable UTF-8", file=shown(path))
+                raise PolicyError("the name of such a file has to be printable UTF-8", file=shown(path))
             yield path

@@ -41,6 +41,7 @@ from klpd.policy.convert import (
     versions,
 )
 from klpd.policy.dropins import is_mask, list_files
+from klpd.policy.manifest import read_manifests
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -57,8 +58,18 @@ _NO_SIGNER: Final = (
 
 
 def read_policy(root: Path = Path("/")) -> Policy:
-    """The policy of the files in force below `root`.  Raises PolicyError, whose `others` are all further complaints."""
-    return read_files(list_files(root))
+    """The policy of the files in force below `root`, manifests included.
+
+    Raises PolicyError, whose `others` are all further complaints.
+    """
+    manifests, wrong = read_manifests(root)
+    try:
+        policy = read_files(list_files(root))
+    except PolicyError as error:
+        raise PolicyError.of((error, *error.others, *wrong)) from error
+    if wrong:
+        raise PolicyError.of(wrong)
+    return replace(policy, manifests=manifests)
 
 
 def read_files(files: Iterable[Path]) -> Policy:
@@ -69,8 +80,7 @@ def read_files(files: Iterable[Path]) -> Policy:
         policy, wrong = _read_file(policy, file)
         complaints += wrong
     if complaints:
-        first, *others = complaints
-        raise PolicyError(first.message, file=first.file, line=first.line, column=first.column, others=tuple(others))
+        raise PolicyError.of(complaints)
     return policy
 
 
@@ -101,7 +111,7 @@ def _read_file(policy: Policy, path: Path) -> tuple[Policy, list[PolicyError]]:
     except PolicyError as error:
         return policy, [error]
     complaints: list[PolicyError] = []
-    top = Table(source, complaints, source.values)
+    top = Table(source, complaints, source.values, RuleKind.POLICY)
     policy = _with_settings(policy, top.table("policy"))
     transition = top.table("transition")
     policy = _with_transition(policy, transition)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A policy file as TOML: its values and where each of them is."""
+"""A policy file or a manifest as TOML: its values and where each of them is."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from klpd.errors import PolicyError
+from klpd.files import read_at_most
 from klpd.policy.positions import Lines, Positions
 from klpd.policy.show import shortened, shown
 
@@ -28,7 +29,7 @@ _PLACE: Final = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One policy file; `file` is its name as people are told it."""
+    """One file; `file` is its name as people are told it."""
 
     file: str
     values: Mapping[str, object]
@@ -36,9 +37,35 @@ class Source:
 
 
 def read_source(path: Path) -> Source:
-    """Read a policy file.  Raises PolicyError where it cannot be read or is no TOML."""
+    """Read a file.  Raises PolicyError where it cannot be read or is no TOML."""
     file = shown(path)
-    return parse(_decode(_read(path, file), file), file)
+    try:
+        fd = open_source(path)
+    except OSError as error:
+        raise PolicyError(f"cannot be read: {error.strerror}", file=file) from error
+    try:
+        return parse(decode(read_open(fd, file), file), file)
+    finally:
+        os.close(fd)
+
+
+def open_source(path: Path) -> int:
+    """Open a file for `read_open`.  Raises OSError."""
+    # Without O_NONBLOCK a FIFO would be waited for.
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+
+
+def read_open(fd: int, file: str) -> bytes:
+    """What is in the file behind `fd`, wherever its offset is.  Raises PolicyError."""
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        raise PolicyError("not a regular file", file=file)
+    try:
+        data = read_at_most(fd, LARGEST + 1)
+    except OSError as error:
+        raise PolicyError(f"cannot be read: {error.strerror}", file=file) from error
+    if len(data) > LARGEST:
+        raise PolicyError(f"larger than {LARGEST >> 20} MiB, which no such file is", file=file)
+    return data
 
 
 def parse(text: str, file: str) -> Source:
@@ -56,22 +83,8 @@ def parse(text: str, file: str) -> Source:
         raise _syntax_error(str(error), text, file) from error
 
 
-def _read(path: Path, file: str) -> bytes:
-    try:
-        # Without O_NONBLOCK a FIFO would be waited for.
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-        with open(fd, "rb") as stream:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise PolicyError("not a regular file", file=file)
-            data = stream.read(LARGEST + 1)
-    except OSError as error:
-        raise PolicyError(f"cannot be read: {error.strerror}", file=file) from error
-    if len(data) > LARGEST:
-        raise PolicyError(f"larger than {LARGEST >> 20} MiB, which no policy is", file=file)
-    return data
-
-
-def _decode(data: bytes, file: str) -> str:
+def decode(data: bytes, file: str) -> str:
+    """The text that `data` is.  Raises PolicyError with line and column where it is none."""
     try:
         return data.decode()
     except UnicodeDecodeError as error:

@@ -7,9 +7,8 @@ import re
 from typing import Final
 
 from klpd.judge.rules import Comparison, VersionRange
+from klpd.model import LARGEST_VERSION
 
-LARGEST_VERSION: Final = (1 << 32) - 1
-"""struct klp_state keeps a version in an unsigned int (include/linux/livepatch.h)."""
 _BOUND: Final = re.compile(r"\s*([<>=!]+)\s*([0-9]{1,20})\s*", re.ASCII)
 
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Final
 from hypothesis import strategies as st
 
 from klpd.judge.rules import Comparison, LivepatchRule, Match, Mode, Permission, StateRule, VersionRange, Way
-from klpd.model import Disable, Force, Installed, Leftover, Load, Remove, Reverse, Stack, State
-from tests.builders import RELEASE, allowing, denying, livepatch, policy, sticky
+from klpd.model import UNDECLARED, Disable, Force, Installed, Leftover, Load, Remove, Reverse, Stack, State
+from tests.builders import RELEASE, allowing, declares, denying, livepatch, policy, sticky
 from tests.property.kernel_machine import KernelMachine, perform
 
 if TYPE_CHECKING:
     from klpd.judge.rules import Policy, Ruling
-    from klpd.model import Action, Livepatch
+    from klpd.model import Action, Declaration, Livepatch
 
 NAMES: Final = ("klp_a", "klp_b", "klp_c", "klp_d", "klp_e")
 names = st.sampled_from(NAMES)
@@ -30,6 +30,10 @@ state_arrays = st.lists(st.builds(State, ids, versions), max_size=3).map(tuple)
 maybe_states = st.none() | state_arrays
 maybe_replace = st.sampled_from([True, False, None])
 maybe_restores = st.sampled_from([False, True, None])
+declarations = st.builds(
+    declares, st.dictionaries(ids, versions, max_size=3), sticky=st.booleans(), restores=maybe_restores
+)
+maybe_declared = st.just(UNDECLARED) | declarations
 
 
 def livepatches(
@@ -37,24 +41,33 @@ def livepatches(
     named: st.SearchStrategy[str] = names,
     states: st.SearchStrategy[tuple[State, ...] | None] = maybe_states,
     replace: st.SearchStrategy[bool | None] = maybe_replace,
+    declared: st.SearchStrategy[Declaration] = maybe_declared,
 ) -> st.SearchStrategy[Livepatch]:
-    return st.builds(livepatch, named, states, replace=replace, restores=maybe_restores)
+    return st.builds(livepatch, named, states, replace=replace, restores=maybe_restores, declared=declared)
 
 
-known_livepatches = livepatches(states=state_arrays, replace=st.booleans())
+undeclared = st.just(UNDECLARED)
+known_livepatches = livepatches(states=state_arrays, replace=st.booleans(), declared=undeclared)
 """Livepatches of which everything is known."""
 
 
 @st.composite
 def resting_livepatches(
-    draw: st.DrawFn, *, states: st.SearchStrategy[tuple[State, ...] | None] = maybe_states, most: int = 4
+    draw: st.DrawFn,
+    *,
+    states: st.SearchStrategy[tuple[State, ...] | None] = maybe_states,
+    declared: st.SearchStrategy[Declaration] = maybe_declared,
+    most: int = 4,
 ) -> tuple[Livepatch, ...]:
     """What can be in force together, the oldest first: one that replaces can only be the oldest."""
     chosen = draw(st.lists(names, unique=True, max_size=most))
     return tuple(
         draw(
             livepatches(
-                named=st.just(name), states=states, replace=st.just(False) if rank else st.sampled_from([True, False])
+                named=st.just(name),
+                states=states,
+                replace=st.just(False) if rank else st.sampled_from([True, False]),
+                declared=declared,
             )
         )
         for rank, name in enumerate(chosen)
@@ -66,10 +79,12 @@ def resting_stacks(
     draw: st.DrawFn,
     *,
     states: st.SearchStrategy[tuple[State, ...] | None] = maybe_states,
+    declared: st.SearchStrategy[Declaration] = maybe_declared,
     readable: st.SearchStrategy[bool] = st.just(True),  # noqa: B008
 ) -> Stack:
     """Stacks without a transition, some livepatches forced, some modules left over."""
-    return dataclasses.replace(draw(_stacks_of(draw(resting_livepatches(states=states)))), readable=draw(readable))
+    files = draw(resting_livepatches(states=states, declared=declared))
+    return dataclasses.replace(draw(_stacks_of(files)), readable=draw(readable))
 
 
 @st.composite
@@ -161,7 +176,7 @@ def known_actions_on(stack: Stack) -> st.SearchStrategy[Action]:
 def kernels(draw: st.DrawFn) -> KernelMachine:
     """A kernel that some history has led to where it is."""
     kernel = KernelMachine(RELEASE)
-    for file in draw(resting_livepatches(states=state_arrays)):
+    for file in draw(resting_livepatches(states=state_arrays, declared=undeclared)):
         kernel.finit_module(file)
         kernel.complete()
     for _event in range(draw(st.integers(0, 8))):

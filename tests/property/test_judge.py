@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from klpd.judge.declared import COMPATIBLE
 from klpd.judge.permissions import never_objects, permits, write_permissions
 from klpd.judge.reversal import RESTORED
 from klpd.judge.rules import Mode, Permission, StateRule, Way
@@ -40,6 +41,7 @@ from tests.property.strategies import (
     resting_stacks,
     stacks,
     state_arrays,
+    undeclared,
     versions,
 )
 
@@ -49,6 +51,8 @@ if TYPE_CHECKING:
     from tests.property.kernel_machine import KernelMachine
 
 ALLOW_ALL = policy()
+UNSTICKY = policy(*(StateRule(each, allowing().rule, rulings=dict.fromkeys(Way, allowing())) for each in range(4)))
+"""What is declared to be sticky is not, since every way is allowed by name."""
 REVERSE_ALL = policy(*(StateRule(each, allowing().rule, rulings={Way.REVERSE: allowing()}) for each in range(4)))
 """Nothing but the kernel's rules is left."""
 state_sets = st.dictionaries(ids, versions)
@@ -138,8 +142,8 @@ def test_the_judge_refuses_what_the_kernel_refuses_and_nothing_else(kernel: Kern
 
 
 @given(
-    resting_stacks(states=state_arrays),
-    livepatches(named=st.just("klp_new"), states=state_arrays, replace=st.booleans()),
+    resting_stacks(states=state_arrays, declared=undeclared),
+    livepatches(named=st.just("klp_new"), states=state_arrays, replace=st.booleans(), declared=undeclared),
 )
 def test_the_judge_refuses_what_klp_is_patch_compatible_refuses_even_on_stacks_that_it_never_let_come_about(
     stack: Stack, livepatch: Livepatch
@@ -151,6 +155,64 @@ def test_the_judge_refuses_what_klp_is_patch_compatible_refuses_even_on_stacks_t
     assert judge(stack, Load(livepatch), ALLOW_ALL).decision is (Decision.ALLOW if compatible else Decision.DENY)
 
 
+# --- What is declared ---
+
+
+def _as_if_real(each: Installed | Livepatch) -> Patch:
+    """What the kernel would have if it knew the declared states, too."""
+    states = dict(reversed([(state.id, state.version) for state in each.declared.states or ()]))
+    states.update(reversed([(state.id, state.version) for state in each.states or ()]))
+    return Patch(builders.livepatch(each.name, states, replace=each.replace is True))
+
+
+def _real(each: Installed | Livepatch) -> Patch:
+    return Patch(builders.livepatch(each.name, each.states, replace=each.replace is True))
+
+
+@given(
+    resting_stacks(states=state_arrays),
+    livepatches(named=st.just("klp_new"), states=state_arrays, replace=st.booleans()),
+)
+@settings(max_examples=400)
+def test_declared_states_are_kept_as_the_kernel_would_if_it_knew_them(stack: Stack, livepatch: Livepatch) -> None:
+    real = {each.id: each.version for each in reversed(livepatch.states or ())}
+    assume(all(real.get(each.id, each.version) == each.version for each in livepatch.declared.states or ()))
+    assume(all(len({each.id for each in one.states or ()}) == len(one.states or ()) for one in stack.livepatches))
+    by_kernel = is_patch_compatible(_real(livepatch), [_real(each) for each in stack.livepatches])
+    as_if_real = is_patch_compatible(_as_if_real(livepatch), [_as_if_real(each) for each in stack.livepatches])
+    denials = [each for each in judge(stack, Load(livepatch), UNSTICKY).findings if each.decision is Decision.DENY]
+    assert (not denials) is (by_kernel and as_if_real)
+    assert any(each.rule.kind is RuleKind.KERNEL for each in denials) is not by_kernel
+    assert any(each.rule == COMPATIBLE for each in denials) or as_if_real or not by_kernel
+
+
+@given(stacks(), actions)
+def test_what_a_livepatch_in_force_is_declared_to_make_sticky_stays(stack: Stack, action: Action) -> None:
+    if judge(stack, action, ALLOW_ALL).decision is not Decision.ALLOW:
+        return
+    before, after = stack.settled.states, stack.after(action).settled.states
+    for livepatch in stack.livepatches:
+        for state in livepatch.declared.states or ():
+            if state.sticky and state.id in before:
+                assert state.id in after
+                assert after[state.id] >= before[state.id]
+
+
+@given(stacks(readable=st.booleans()), actions, policies)
+def test_what_is_declared_to_be_sticky_only_ever_takes_away(stack: Stack, action: Action, site: Policy) -> None:
+    def unsticky(each: Installed) -> Installed:
+        states = tuple(dataclasses.replace(state, sticky=False) for state in each.declared.states or ())
+        return (
+            each
+            if each.declared.states is None
+            else dataclasses.replace(each, declared=dataclasses.replace(each.declared, states=states))
+        )
+
+    without = dataclasses.replace(stack, livepatches=tuple(map(unsticky, stack.livepatches)))
+    if judge(without, action, site).decision is not Decision.ALLOW:
+        assert judge(stack, action, site).decision is not Decision.ALLOW
+
+
 # --- Policies ---
 
 
@@ -158,7 +220,7 @@ def test_the_judge_refuses_what_klp_is_patch_compatible_refuses_even_on_stacks_t
 def test_a_policy_that_allows_everything_never_denies_by_itself(stack: Stack, action: Action) -> None:
     verdict = judge(stack, action, ALLOW_ALL)
     denials = [each for each in verdict.findings if each.decision is Decision.DENY]
-    assert all(each.rule.kind in (RuleKind.KERNEL, RuleKind.BUILTIN) for each in denials)
+    assert all(each.rule.kind is not RuleKind.POLICY for each in denials)
     assert verdict.decision is (Decision.DENY if denials else Decision.ALLOW)
 
 
@@ -190,8 +252,12 @@ def test_a_verdict_is_unknown_only_to_who_could_not_read_the_kernel(stack: Stack
 
 
 @given(stacks(), actions, policies)
-def test_rules_on_states_only_ever_take_away(stack: Stack, action: Action, site: Policy) -> None:
-    if judge(stack, action, dataclasses.replace(site, states={})).decision is not Decision.ALLOW:
+def test_rules_on_states_only_ever_take_away_but_for_what_takes_a_rule_that_names_the_state(
+    stack: Stack, action: Action, site: Policy
+) -> None:
+    without = judge(stack, action, dataclasses.replace(site, states={}))
+    nameable = ("declared-sticky", "not-restored")
+    if any(each.decision is not Decision.ALLOW and each.code not in nameable for each in without.findings):
         assert judge(stack, action, site).decision is not Decision.ALLOW
 
 
@@ -222,7 +288,7 @@ def test_auditing_lets_through_all_but_what_the_kernel_itself_refuses(
 def test_where_the_policy_never_objects_nothing_but_a_state_that_is_not_restored_forbids_a_write_to_enabled(
     stack: Stack, site: Policy
 ) -> None:
-    assume(never_objects(site))
+    assume(never_objects(site, [each.declared for each in stack.livepatches]))
     for each in write_permissions(stack, site):
         assert permits(each.enabled) is all(finding.rule is not RESTORED for finding in each.enabled.findings)
 

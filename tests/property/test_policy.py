@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Final
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from klpd.model import LARGEST_VERSION
 from klpd.policy import check_file
 from klpd.policy.durations import parse_duration
 from klpd.policy.read import read_files
-from klpd.policy.versions import LARGEST_VERSION, parse_versions
+from klpd.policy.versions import parse_versions
 
 if TYPE_CHECKING:
     from klpd.errors import PolicyError

@@ -124,7 +124,7 @@ def test_a_change_is_denied_by_the_ruling_on_its_way_and_no_other(
     denied = []
     for way in Way:
         applied = policy(StateRule(1, denying(3).rule, rulings={way: denying(9)}))
-        [finding] = site.change_findings([change], applied, otherwise=kernel.COMPATIBLE, reversal=reversal)
+        [finding] = site.change_findings(stack(), [change], applied, otherwise=kernel.COMPATIBLE, reversal=reversal)
         assert finding.state == 1
         if finding.decision is Decision.DENY:
             assert finding.rule.line == 9
@@ -136,13 +136,13 @@ def test_a_change_is_denied_by_the_ruling_on_its_way_and_no_other(
 
 def test_a_ruling_that_allows_is_the_reason_of_the_change() -> None:
     applied = policy(StateRule(1, denying(3).rule, rulings={Way.DROP: allowing(9)}))
-    [finding] = site.change_findings([DROPPED], applied, otherwise=site.NO_RULE, reversal=False)
+    [finding] = site.change_findings(stack(), [DROPPED], applied, otherwise=site.NO_RULE)
     assert (finding.decision, finding.rule.line) == (Decision.ALLOW, 9)
 
 
 def test_a_rule_on_one_state_is_not_about_another() -> None:
     dropped = [StateChange(1, 1, None), StateChange(2, 1, None)]
-    findings = site.change_findings(dropped, policy(sticky(2)), otherwise=site.NO_RULE, reversal=False)
+    findings = site.change_findings(stack(), dropped, policy(sticky(2)), otherwise=site.NO_RULE)
     assert [(each.state, each.decision) for each in findings] == [(1, Decision.ALLOW), (2, Decision.DENY)]
 
 
@@ -155,7 +155,7 @@ def test_a_rule_on_one_state_is_not_about_another() -> None:
     ],
 )
 def test_a_sticky_state_says_what_it_does_not_let_happen(change: StateChange, reversal: bool, message: str) -> None:
-    [finding] = site.change_findings([change], policy(sticky(1)), otherwise=site.NO_RULE, reversal=reversal)
+    [finding] = site.change_findings(stack(), [change], policy(sticky(1)), otherwise=site.NO_RULE, reversal=reversal)
     assert finding.message == message
 
 

@@ -27,7 +27,7 @@ def test_it_is_found_wherever_it_lies_and_however_it_is_spelt(tmp_path: Path, da
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
     livepatch = read_livepatch(data, file=file)
-    assert find_livepatch("klp_add", livepatch.build_id or "", (tmp_path,)) == (livepatch, data)
+    assert find_livepatch("klp_add", livepatch.build_id or "", (tmp_path,)) == (livepatch, data, path)
 
 
 def test_a_compressed_one_is_unpacked(tmp_path: Path, data: bytes) -> None:

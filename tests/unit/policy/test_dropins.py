@@ -77,7 +77,7 @@ def _link_to_itself(path: Path) -> None:
 UNREADABLE: dict[str, tuple[Callable[[Path], None], str]] = {
     "a link to nothing": (_link_to_nothing, "cannot be read: No such file or directory"),
     "a link to itself": (_link_to_itself, "cannot be read: Too many levels of symbolic links"),
-    "a directory": (os.mkdir, "cannot be read: Is a directory"),
+    "a directory": (os.mkdir, "not a regular file"),
     "a FIFO": (os.mkfifo, "not a regular file"),
 }
 
@@ -97,7 +97,7 @@ def test_what_cannot_be_read_is_an_error_that_names_it(site: Site, kind: str) ->
 )
 def test_a_name_that_cannot_be_printed_is_refused_and_escaped(site: Site, name: bytes, escaped: str) -> None:
     site.put(os.fsdecode(name))
-    assert str(site.refusal()).endswith(f"/{escaped}: the name of a policy file has to be printable UTF-8")
+    assert str(site.refusal()).endswith(f"/{escaped}: the name of such a file has to be printable UTF-8")
 
 
 def test_a_file_that_masks_checks(site: Site) -> None:

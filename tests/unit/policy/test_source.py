@@ -49,7 +49,7 @@ def test_a_file_may_be_as_large_as_the_bound(site: Site) -> None:
 
 
 def test_a_larger_file_is_refused(site: Site) -> None:
-    assert site.complaints(b"#" * (LARGEST + 1)) == [" larger than 1 MiB, which no policy is"]
+    assert site.complaints(b"#" * (LARGEST + 1)) == [" larger than 1 MiB, which no such file is"]
 
 
 def test_what_a_message_repeats_of_a_file_is_short_and_printable(site: Site) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from klpd.policy.versions import LARGEST_VERSION, exactly, parse_versions
+from klpd.model import LARGEST_VERSION
+from klpd.policy.versions import exactly, parse_versions
 
 
 @pytest.mark.parametrize(

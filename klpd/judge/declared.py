@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is declared of livepatches: klpd treats declared states as real ones, since the kernel knows nothing of them.
+
+Real states win.  What is declared comes with a livepatch (its modinfo, a manifest beside its file) or from the site's
+manifests, which are part of the policy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from klpd.judge.kernel import deny, first_state
+from klpd.judge.rules import STICKY_WAYS
+from klpd.model import DeclaredState, Installed, Livepatch, Load, Rule, RuleKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from klpd.judge.rules import Policy, Way
+    from klpd.model import Action, Declaration, Finding, Stack, State
+
+COMPATIBLE: Final = Rule(RuleKind.BUILTIN, "declared states are kept as the kernel keeps real ones")
+
+Described = TypeVar("Described", Livepatch, Installed)
+
+
+def with_manifests(livepatch: Described, policy: Policy) -> Described:
+    """`livepatch` with what the site's manifests declare of it."""
+    declared = sum((each.declaration for each in policy.manifests if each.is_for(livepatch)), livepatch.declared)
+    return livepatch if declared == livepatch.declared else replace(livepatch, declared=declared)
+
+
+def stack_with_manifests(stack: Stack, policy: Policy) -> Stack:
+    """`stack` with what the site's manifests declare of its livepatches."""
+    if not policy.manifests:
+        return stack
+    return replace(stack, livepatches=tuple(with_manifests(each, policy) for each in stack.livepatches))
+
+
+def action_with_manifests(action: Action, policy: Policy) -> Action:
+    """`action` with what the site's manifests declare of the livepatch that it loads."""
+    return Load(with_manifests(action.livepatch, policy)) if isinstance(action, Load) else action
+
+
+def binds(declaration: Declaration, policy: Policy) -> bool:
+    """Whether a state is declared sticky, and the policy does not say otherwise."""
+    return any(
+        each.sticky and any(policy.ruling(each.id, way) is None for way in STICKY_WAYS)
+        for each in declaration.states or ()
+    )
+
+
+def load_findings(stack: Stack, livepatch: Livepatch, policy: Policy) -> Iterator[Finding]:
+    """What speaks against loading `livepatch` because of states that are declared."""
+    yield from _contradictions(livepatch, policy)
+    for installed in stack.livepatches:
+        yield from _incompatible(installed, livepatch, policy)
+
+
+def _contradictions(livepatch: Livepatch, policy: Policy) -> Iterator[Finding]:
+    """What is declared otherwise than it is, or than somebody else declares it."""
+    for statement in livepatch.declared.states or ():
+        real = first_state(livepatch.states or (), statement.id)
+        other = livepatch.declared.of(statement.id)[0]
+        if statement.version == (other.version if real is None else real.version):
+            continue
+        contrary = f"{other.rule} version {other.version}" if real is None else f"it carries version {real.version}"
+        yield deny(
+            "declaration-contradicted",
+            statement.rule,
+            f"state {policy.state_name(statement.id)} of {livepatch.name} is declared in version {statement.version}, "
+            f"but {contrary}",
+            "correct what is declared: klpctl inspect shows what the file carries",
+            state=statement.id,
+        )
+
+
+def _incompatible(installed: Installed, livepatch: Livepatch, policy: Policy) -> Iterator[Finding]:
+    """klp_is_patch_compatible once more, wherever a declared state has a part in it."""
+    if livepatch.carried is None:
+        return
+    for state in installed.carried or ():
+        real = first_state(installed.states or (), state.id) is not None and livepatch.states is not None
+        carried = first_state(livepatch.carried, state.id)
+        if real and first_state(livepatch.states or (), state.id) is not None:
+            continue  # the kernel compares the same two
+        if carried is None:
+            if livepatch.replace is not False and not real:
+                yield _missing(installed, livepatch, state, policy)
+        elif carried.version < state.version:
+            yield deny(
+                "state-downgrade",
+                COMPATIBLE,
+                f"{livepatch.name} carries state {policy.state_name(state.id)} version {carried.version}"
+                f"{_place(livepatch, state.id)}; {installed.name} has installed version {state.version}"
+                f"{_place(installed, state.id)}",
+                f"load one with version {state.version} or later; to go back, unpatch first: klpctl revert",
+                state=state.id,
+            )
+
+
+def _missing(installed: Installed, livepatch: Livepatch, state: State, policy: Policy) -> Finding:
+    named = policy.state_name(state.id)
+    return deny(
+        "state-missing",
+        COMPATIBLE,
+        f"{livepatch.name} replaces {installed.name} but does not carry its state {named} version {state.version}"
+        f"{_place(installed, state.id)}",
+        f"load a cumulative livepatch that carries state {named}, or declare it if this one does; or disable "
+        f"{installed.name} first",
+        state=state.id,
+    )
+
+
+def _place(livepatch: Livepatch | Installed, state_id: int) -> str:
+    """Where a state is declared, for a message; nothing for a real one."""
+    rule = declaring_rule(livepatch, state_id)
+    return "" if rule is None else f" (declared in {rule})"
+
+
+def declaring_rule(livepatch: Livepatch | Installed, state_id: int) -> Rule | None:
+    """Where it is declared that a livepatch carries a state; None for a real one."""
+    if first_state(livepatch.states or (), state_id) is not None:
+        return None
+    return next((each.rule for each in livepatch.declared.of(state_id)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Sticky:
+    """A livepatch in force that is declared to make a state sticky."""
+
+    livepatch: str
+    statement: DeclaredState
+
+
+def sticky(stack: Stack, state_id: int, way: Way) -> Sticky | None:
+    """What declares that a state must not go that way."""
+    if way not in STICKY_WAYS:
+        return None
+    return next(
+        (
+            Sticky(livepatch.name, statement)
+            for livepatch in stack.livepatches
+            for statement in livepatch.declared.of(state_id)
+            if statement.sticky
+        ),
+        None,
+    )
+
+
+def declared_in(livepatches: Iterable[Livepatch | Installed], state_id: int) -> Rule | None:
+    """Where a state is declared, by the first of these livepatches that carries it as a declared one."""
+    return next((rule for each in livepatches if (rule := declaring_rule(each, state_id)) is not None), None)
