@@ -116,8 +116,9 @@ class Store:
             if known is not None and (known == livepatch or not livepatch.declared.files):
                 return
             self._livepatches[livepatch.digest] = livepatch
-            self._unwritten[livepatch.digest] = data
-        self._writer.submit(self._write, livepatch)
+            if known is None:
+                self._unwritten[livepatch.digest] = data
+        self._writer.submit(self._write, livepatch.digest)
 
     def read(self, digest: str) -> bytes:
         """The bytes of a remembered livepatch.  Raises KlpdError where they are gone or are not the same any more."""
@@ -155,16 +156,21 @@ class Store:
         """Write what is not written yet."""
         self._writer.shutdown()
 
-    def _write(self, livepatch: Livepatch) -> None:
-        digest = livepatch.digest
+    def _write(self, digest: str) -> None:
+        with self._lock:
+            livepatch = self._livepatches.get(digest)
+            data = self._unwritten.get(digest)
+        if livepatch is None:
+            return  # forgotten meanwhile
         try:
-            replace_file(self._file(digest, "ko"), self._unwritten[digest])
+            if data is not None:
+                replace_file(self._file(digest, "ko"), data)
             replace_file(self._file(digest, "json"), json.dumps(to_plain(livepatch)).encode())
         except OSError as error:
             log.error("%s is not kept for a way back: %s", livepatch.name, error)
             return  # the bytes stay in memory, which does until a restart
         with self._lock:
-            del self._unwritten[digest]
+            self._unwritten.pop(digest, None)
             self._forget_old()
 
     def _set_history(self, history: History) -> None:

@@ -70,7 +70,7 @@ def _manifest(source: Source) -> Manifest:
     about = top.table("livepatch", required=True)
     sha256 = about.get("sha256", hexadecimal(fewest=64, most=64), None)
     build_id = about.get("build-id", hexadecimal(fewest=2, most=128), None)
-    if top.has("livepatch") and not about.has("sha256", "build-id"):
+    if not complaints and sha256 is None and build_id is None:
         about.complain('it takes "sha256" or "build-id" to tell which livepatch is meant')
     title = about.get("title", text, None)
     fixes = about.take("fixes", list_of(cve))

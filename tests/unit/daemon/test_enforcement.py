@@ -7,6 +7,7 @@ import errno
 import gzip
 import hashlib
 import lzma
+import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
@@ -28,10 +29,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from klpd.daemon.enforcement import Judged
     from klpd.judge.rules import Policy
 
 DENY_ALL = builtin_policy("a test")
 ALLOW_ALL = replace(DENY_ALL, default=Ruling(Permission.ALLOW, DENY_ALL.default.rule))
+
+
+STATES: Final = (installed("klp_sticky", {1: 1}), installed("klp_free"))
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file root's")
 
 
 @dataclass
@@ -75,6 +81,11 @@ def enforcing(policy: Policy, files: dict[str, bytes], store: Store, approved: A
     livepatch = module.read_livepatch(files["klp_add"], file="klp_add.ko")
     kernel.now = replace(kernel.now, kernel_release=livepatch.kernel_release)
     return Enforcement(kernel, lambda: policy, store, approved)
+
+
+def enforced(judged: Judged | None) -> Judged:
+    assert judged is not None
+    return judged
 
 
 def test_a_livepatch_that_is_allowed_is_approved_and_kept(
@@ -156,12 +167,59 @@ def test_where_the_stack_cannot_be_read_a_livepatch_is_not_approved_and_the_reas
     assert judged.unreadable == "cannot read /sys/kernel/livepatch: Input/output error"
 
 
+@pytest.fixture
+def beside(tmp_path: Path, files: dict[str, bytes]) -> Callable[[str], str]:
+    """Puts klp_allocated.ko there with a manifest that has this text behind its binding; the path of the module."""
+
+    def put(text: str) -> str:
+        digest = hashlib.sha256(files["klp_allocated"]).hexdigest()
+        (tmp_path / "klp_allocated.livepatch.toml").write_text(f'[livepatch]\nsha256 = "{digest}"\n{text}')
+        return str(tmp_path / "klp_allocated.ko")
+
+    return put
+
+
+@as_root
+def test_what_the_manifest_beside_a_file_declares_counts_and_is_kept(
+    store: Store, approved: Approved, files: dict[str, bytes], beside: Callable[[str], str]
+) -> None:
+    enforcement = enforcing(builders.policy(unknown_states=denying()), files, store, approved)
+    data = files["klp_allocated"]
+    assert not enforced(enforcement.judge(data, "/nowhere/klp_allocated.ko")).allowed
+    judged = enforced(enforcement.judge(data, beside("[[state]]\nid = 7\nversion = 2\n")))
+    assert judged.allowed
+    assert approved.digests == [hashlib.sha256(data).digest()]
+    (declared,) = store.declarations
+    assert [(each.id, each.version) for each in declared.states or ()] == [(7, 2)]
+
+
+@as_root
+def test_a_livepatch_whose_manifest_does_not_check_is_not_approved_and_the_place_remembered(
+    enforcement: Enforcement, approved: Approved, files: dict[str, bytes], beside: Callable[[str], str]
+) -> None:
+    file = beside("[[state]]\nid = 0\nversion = 2\n")
+    judged = enforced(enforcement.judge(files["klp_allocated"], file))
+    assert (judged.verdict, judged.obstructed, approved.digests) == (None, True, [])
+    assert (judged.unreadable or "").startswith(f"{file.removesuffix('.ko')}.livepatch.toml:4:6: id: ")
+
+
+@as_root
+def test_nobody_may_write_unasked_once_a_livepatch_may_come_that_is_declared_sticky(
+    store: Store, approved: Approved, files: dict[str, bytes], beside: Callable[[str], str]
+) -> None:
+    enforcement = enforcing(builders.policy(), files, store, approved)
+    enforcement.permit(Stack(STATES, generation=7))
+    others = {name: each for name, each in approved.permissions.items() if name != ANY_LIVEPATCH}
+    assert approved.permissions[ANY_LIVEPATCH].enabled
+    enforcement.judge(files["klp_allocated"], beside("[[state]]\nid = 7\nversion = 2\nsticky = true\n"))
+    assert approved.permissions == {**others, ANY_LIVEPATCH: GuardPermission(0, enabled=False, force=True)}
+    enforcement.permit(Stack(STATES, generation=8))
+    assert not approved.permissions[ANY_LIVEPATCH].enabled
+
+
 def test_what_cannot_be_unpacked_cannot_be_told(enforcement: Enforcement, files: dict[str, bytes]) -> None:
     with pytest.raises(ModuleFormatError, match=r"klp_add\.ko\.xz: .*truncated"):
         enforcement.examine(lzma.compress(files["klp_add"])[:1000], "klp_add.ko.xz", 1)
-
-
-STATES: Final = (installed("klp_sticky", {1: 1}), installed("klp_free"))
 
 
 def test_the_guard_is_told_what_may_be_written_to_each_livepatch_of_this_stack(

@@ -12,6 +12,7 @@ import pytest
 from klpd.daemon.store import History, Member, Moment, Store
 from klpd.errors import KlpdError
 from klpd.model import Load, Stack
+from tests.builders import declares
 from tests.unit.daemon.fake_kernel import livepatch
 
 if TYPE_CHECKING:
@@ -39,6 +40,19 @@ def test_what_was_added_is_there_again_after_a_restart(tmp_path: Path) -> None:
     assert again.find(one.digest) == one
     assert again.known("klp_one", "klp_one") == one
     assert again.read(one.digest) == DATA
+
+
+def test_what_a_manifest_declares_is_kept_until_another_says_otherwise(tmp_path: Path) -> None:
+    one = stored("klp_one")
+    by_one = replace(one, declared=declares({1: 1}, file="/lib/one.livepatch.toml"))
+    by_other = replace(one, declared=declares({1: 1}, sticky=True, file="/lib/one.livepatch.toml"))
+    store = Store(tmp_path)
+    for added, kept in ((one, one), (by_one, by_one), (one, by_one), (by_other, by_other), (one, by_other)):
+        store.add(added, DATA)
+        assert store.find(one.digest) == kept
+        assert store.declarations == (kept.declared,)
+    store.stop()
+    assert Store(tmp_path).find(one.digest) == by_other
 
 
 def test_bytes_are_there_before_they_are_written(tmp_path: Path) -> None:

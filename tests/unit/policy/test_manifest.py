@@ -62,7 +62,7 @@ def test_a_manifest_without_states_says_that_there_are_none_only_if_it_says_so(t
 
 
 WRONG: Final = [
-    ("", '1:1: "livepatch" is missing or empty'),
+    ("# nothing", '1:1: "livepatch" is missing or empty'),
     ("[livepatch]\n", '1:1: "livepatch" is missing or empty'),
     ('[livepatch]\ntitle = "x"\n', '1:1: it takes "sha256" or "build-id" to tell which livepatch is meant'),
     ('[livepatch]\nsha256 = "ab"\n', '2:10: sha256: expected 64 hex digits, two a byte, found "ab"'),
