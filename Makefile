@@ -67,7 +67,7 @@ demo: packages
 	python3 -m tests.demo
 
 install: bpf
-	install -d $(DESTDIR)$(PYTHONDIR) $(DESTDIR)$(SYSCONFDIR)/klpd/policy.d
+	install -d $(DESTDIR)$(PYTHONDIR) $(DESTDIR)$(SYSCONFDIR)/klpd/policy.d $(DESTDIR)$(SYSCONFDIR)/klpd/livepatches.d
 	find klpd -name '*.py' -o -name '*.xml' -o -name '*.bpf.o' -o -name py.typed | \
 	  while read -r file; do install -D -m 644 "$$file" "$(DESTDIR)$(PYTHONDIR)/$$file"; done
 	$(call script,sbin/klpd,klpd.daemon.__main__)

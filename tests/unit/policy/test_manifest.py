@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 ETC: Final = "etc/klpd/livepatches.d"
 USR: Final = "usr/lib/klpd/livepatches.d"
+PAGE: Final = Path(__file__).parents[3] / "docs" / "klpd-livepatch.5.md"
 DIGEST: Final = "ab" * 32
 HEAD: Final = f'[livepatch]\nsha256 = "{DIGEST}"\n'
 
@@ -115,6 +118,16 @@ def test_bytes_that_are_no_text_are_refused() -> None:
 def test_the_number_of_states_is_bounded(site: Site, count: int, taken: bool) -> None:
     tables = "".join(f"[[state]]\nid = {number}\nversion = 1\n" for number in range(1, count + 1))
     assert (check_manifest(site.put("m.toml", HEAD + tables, ETC)) == ()) is taken
+
+
+def test_the_manual_page_has_every_key_and_what_it_shows_checks(site: Site) -> None:
+    page = PAGE.read_text()
+    documented = set(re.findall(r"^\*\*([a-z0-9-]+)\*\* =", page, re.MULTILINE))
+    path = site.put("m.toml", "zzz = 1\n[livepatch]\nzzz = 1\n[[state]]\nzzz = 1\n", ETC)
+    lists = [str(each).split("known are ")[1] for each in check_manifest(path) if "known are " in str(each)]
+    assert documented | {"livepatch", "state"} == {key for each in lists for key in each.split(", ")}
+    (shown,) = (each for each in re.findall(r"(?:^    .*\n|^\n(?=    ))+", page, re.MULTILINE) if "[livepatch]" in each)
+    assert check_manifest(site.put("m.toml", "\n".join(line[4:] for line in shown.splitlines()), ETC)) == ()
 
 
 # --- Which of them count ---
