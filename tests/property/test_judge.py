@@ -306,7 +306,10 @@ def test_a_reversal_takes_a_state_back_only_if_that_is_restored_or_a_rule_allows
     verdict = judge(during, Reverse("klp_new"), site)
     for change in verdict.changes:
         if change.kind is ChangeKind.DOWNGRADE:
-            free = moving.restores is True if change.id not in ruled else ruled[change.id] is Permission.ALLOW
+            said = moving.declared.restores(change.id)
+            restored = moving.restores is True if said is None else said
+            stays = any(state.sticky for each in during.livepatches for state in each.declared.of(change.id))
+            free = restored and not stays if change.id not in ruled else ruled[change.id] is Permission.ALLOW
             assert all(each.decision is Decision.ALLOW for each in verdict.about(change.id)) is free
 
 
