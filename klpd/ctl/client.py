@@ -24,6 +24,7 @@ from klpd.report import (
     JOB_INTERFACE,
     MANAGER_INTERFACE,
     MANAGER_PATH,
+    MANIFESTS,
     JobReport,
     PlanReport,
     Status,
@@ -97,12 +98,12 @@ class BusService:
         return from_plain(Status, self._manager("GetStatus", None), place="status")
 
     def check(self, file: str) -> Verdict:
-        return from_plain(Verdict, self._with_file("Check", file, "", ()), place="verdict")
+        return from_plain(Verdict, self._with_file("Check", file), place="verdict")
 
     def plan(self, change: Change) -> PlanReport:
         match change:
             case Apply(file):
-                plan = self._with_file("PlanApply", file, "", ())
+                plan = self._with_file("PlanApply", file)
             case Disable(name):
                 plan = self._manager("PlanDisable", GLib.Variant("(s)", (_utf8(name),)))
             case Revert(to):
@@ -116,7 +117,7 @@ class BusService:
         self._interrupts = GLib.unix_signal_add(GLib.PRIORITY_DEFAULT, signal.SIGINT, self._interrupted)
         match change:
             case Apply(file):
-                job = self._with_file("Apply", file, "a{sv}", ({},))
+                job = self._with_file("Apply", file)
             case Disable(name):
                 job = self._manager("Disable", GLib.Variant("(sa{sv})", (_utf8(name), {})))
             case Revert(to):
@@ -185,15 +186,18 @@ class BusService:
             raise _explained(error) from error
         return _first(answer)
 
-    def _with_file(self, method: str, file: str, rest: str, arguments: tuple[object, ...]) -> object:
-        """Call a manager's method whose first arguments are a file and its name."""
+    def _with_file(self, method: str, file: str) -> object:
+        """Call a manager's method that takes a file, its name, and the manifest beside it as an option."""
+        from klpd.policy.beside import manifest_path, open_beside
+
         descriptors = Gio.UnixFDList.new()
-        fd = open_file(file)
-        try:
-            index = descriptors.append(fd)
-        finally:
-            os.close(fd)
-        parameters = GLib.Variant(f"(hs{rest})", (index, _utf8(file), *arguments))
+        handed = _hand_over(open_file(file), file, descriptors)
+        beside = open_beside(file)
+        options = {}
+        if beside is not None:
+            manifest = _hand_over(beside, manifest_path(file), descriptors)
+            options[MANIFESTS] = GLib.Variant("a(hs)", [manifest])
+        parameters = GLib.Variant("(hsa{sv})", (*handed, options))
         try:
             answer, _descriptors = self._connection.call_with_unix_fd_list_sync(
                 BUS_NAME, MANAGER_PATH, MANAGER_INTERFACE, method, parameters, None, _FLAGS, _USUAL, descriptors, None
@@ -265,3 +269,11 @@ def _first(answer: GLib.Variant) -> object:
 def _utf8(argument: str) -> str:
     """An argument of the command line as D-Bus can carry it, which is UTF-8 only."""
     return argument.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _hand_over(fd: int, name: str, descriptors: Gio.UnixFDList) -> tuple[int, str]:
+    """Put a descriptor, which is closed here, into a message's list: its index and its name."""
+    try:
+        return descriptors.append(fd), _utf8(name)
+    finally:
+        os.close(fd)

@@ -89,7 +89,32 @@ class Call:
 
         Raises UsageError where the message carries no such descriptor, or one that is not open for reading.
         """
-        handle = self.arguments[index]
+        return self._opened(self.arguments[index])
+
+    def files_under(self, index: int, key: str) -> tuple[tuple[BinaryIO, str], ...]:
+        """The files, with their names, that are handed over as a(hs) under `key` of the options at `index`.
+
+        There are none without such a key.  Raises UsageError as `file` does, and where it is anything else.
+        """
+        options = self.arguments[index]
+        handed = options.get(key, []) if isinstance(options, dict) else None
+        if not isinstance(handed, list):
+            raise UsageError(f"option {key} is no array of files and their names")
+        opened: list[tuple[BinaryIO, str]] = []
+        try:
+            for each in handed:
+                match each:
+                    case (handle, str(name)):
+                        opened.append((self._opened(handle), name))
+                    case _:
+                        raise UsageError(f"option {key} is no array of files and their names")
+        except UsageError:
+            for file, _name in opened:
+                file.close()
+            raise
+        return tuple(opened)
+
+    def _opened(self, handle: object) -> BinaryIO:
         if not isinstance(handle, int) or self.fds is None or not 0 <= handle < self.fds.get_length():
             raise UsageError("the call carries no file descriptor; hand over a file that is open for reading")
         try:

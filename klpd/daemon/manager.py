@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Final
 
 from gi.repository import GLib
 
-from klpd import __version__, module
+from klpd import __version__
 from klpd.daemon.authority import PolkitAction
 from klpd.daemon.bus import read_interface, to_dictionary
+from klpd.daemon.handed import read_files
 from klpd.daemon.job_objects import JobObjects, job_path
 from klpd.errors import KlpdError, NoSuchLivepatchError, UsageError
-from klpd.files import read_descriptor
 from klpd.judge.planner import plan_apply, plan_disable, plan_revert
 from klpd.judge.rules import Mode, OnDrift
 from klpd.judge.verdict import judge
 from klpd.model import Load
 from klpd.plain import to_plain
-from klpd.report import MANAGER_INTERFACE, MANAGER_PATH, PlanReport, Status
+from klpd.report import MANAGER_INTERFACE, MANAGER_PATH, MANIFESTS, PlanReport, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from klpd.daemon.authority import Authority
     from klpd.daemon.bus import Bus, Call
+    from klpd.daemon.handed import HandedOver, NamedFile
     from klpd.daemon.jobs import Job, Jobs
     from klpd.daemon.loop import Loop
     from klpd.daemon.policies import Policies
@@ -47,7 +48,11 @@ ORIGINAL: Final = "original"
 
 
 class Manager:
-    """Serves the bus.  `reload` reads the policy anew and may raise PolicyError; `defences` tells how they are."""
+    """Serves the bus.
+
+    `remember` keeps a livepatch that is to be loaded; `reload` reads the policy anew and may raise PolicyError;
+    `defences` tells how they are.
+    """
 
     def __init__(
         self,
@@ -58,6 +63,7 @@ class Manager:
         kernel: Kernel,
         policies: Policies,
         store: Store,
+        remember: Callable[[Livepatch, bytes], None],
         record: Record,
         jobs: Jobs,
         defences: Callable[[], tuple[Defence, ...]],
@@ -70,6 +76,7 @@ class Manager:
         self._kernel = kernel
         self._policies = policies
         self._store = store
+        self._remember = remember
         self._record = record
         self._jobs = jobs
         self._defences = defences
@@ -162,22 +169,26 @@ class Manager:
         return self._workers.submit(status)
 
     def _check(self, call: Call) -> Future[object]:
-        file, name = call.file(0), call.text(1)
+        file, name, manifests = call.file(0), call.text(1), call.files_under(2, MANIFESTS)
 
         def verdict() -> object:
-            _data, livepatch = _read(file, name)
-            return to_dictionary(to_plain(judge(self._kernel.stack(), Load(livepatch), self._policies.current)))
+            handed = self._handed(file, name, manifests)
+            return to_dictionary(to_plain(judge(self._kernel.stack(), Load(handed.livepatch), self._policies.current)))
 
         return self._workers.submit(verdict)
 
     def _plan_apply(self, call: Call) -> Future[object]:
-        file, name = call.file(0), call.text(1)
+        file, name, manifests = call.file(0), call.text(1), call.files_under(2, MANIFESTS)
 
         def plan() -> Plan:
-            _data, livepatch = _read(file, name)
-            return plan_apply(self._kernel.stack(), livepatch, self._policies.current)
+            handed = self._handed(file, name, manifests)
+            return plan_apply(self._kernel.stack(), handed.livepatch, self._policies.current)
 
         return self._plan(plan)
+
+    def _handed(self, file: BinaryIO, name: str, manifests: tuple[NamedFile, ...]) -> HandedOver:
+        (handed,) = read_files([(file, name)], manifests, self._store.find)
+        return handed
 
     def _plan(self, make: Callable[[], Plan]) -> Future[object]:
         def report() -> object:
@@ -188,22 +199,23 @@ class Manager:
         return self._workers.submit(report)
 
     def _apply(self, call: Call) -> object:
-        file, name = call.file(0), call.text(1)
+        file, name, manifests = call.file(0), call.text(1), call.files_under(2, MANIFESTS)
 
-        def plan() -> Plan:
-            data, livepatch = _read(file, name)
-            self._store.add(livepatch, data)
-            return plan_apply(self._kernel.stack(), livepatch, self._policies.current)
+        def plan(uid: int) -> Plan:
+            handed = self._handed(file, name, manifests)
+            handed.check_author(uid)
+            self._remember(handed.livepatch, handed.data)
+            return plan_apply(self._kernel.stack(), handed.livepatch, self._policies.current)
 
         return self._begin(call, "apply", PolkitAction.APPLY, name, plan)
 
     def _disable(self, call: Call) -> object:
         name = call.text(0)
-        return self._begin(call, "disable", PolkitAction.DISABLE, name, lambda: self._disabling(name))
+        return self._begin(call, "disable", PolkitAction.DISABLE, name, lambda _uid: self._disabling(name))
 
     def _revert(self, call: Call) -> object:
         to = call.text(0)
-        return self._begin(call, "revert", PolkitAction.REVERT, to, lambda: self._reverting(to))
+        return self._begin(call, "revert", PolkitAction.REVERT, to, lambda _uid: self._reverting(to))
 
     def _disabling(self, name: str) -> Plan:
         stack = self._kernel.stack()
@@ -238,8 +250,9 @@ class Manager:
             wanted.append(livepatch)
         return tuple(wanted)
 
-    def _begin(self, call: Call, kind: str, action: PolkitAction, about: str, prepare: Callable[[], Plan]) -> str:
-        job, path = self._new_job(kind, f"{kind} {about}".strip(), prepare)
+    def _begin(self, call: Call, kind: str, action: PolkitAction, about: str, prepare: Callable[[int], Plan]) -> str:
+        """`prepare` makes the plan, for the user who asks."""
+        job, path = self._new_job(kind, f"{kind} {about}".strip(), lambda: prepare(authorization.result()))
 
         def authorized(asked: Future[int]) -> None:
             error = asked.exception()
@@ -249,7 +262,8 @@ class Manager:
                 job.finish(error if isinstance(error, Exception) else KlpdError(str(error)))
 
         details = {"livepatch": about, "job": str(job.report.id)}
-        self._authority.authorize(call, action, details).add_done_callback(authorized)
+        authorization = self._authority.authorize(call, action, details)
+        authorization.add_done_callback(authorized)
         return path
 
     def _new_job(self, kind: str, goal: str, prepare: Callable[[], Plan]) -> tuple[Job, str]:
@@ -291,10 +305,3 @@ def _nowhere(to: str, history: History) -> UsageError:
         f"klpd has seen no time before the present at which {to} was the newest livepatch; those were: "
         + (", ".join(seen) or "none")
     )
-
-
-def _read(file: BinaryIO, name: str) -> tuple[bytes, Livepatch]:
-    """The livepatch in a file that a caller handed over, and its bytes, unpacked if they were packed."""
-    with file:
-        data = module.unpack(read_descriptor(file.fileno(), name), file=name)
-    return data, module.read_livepatch(data, file=name)

@@ -96,6 +96,7 @@ class Daemon:
             kernel=self._kernel,
             policies=self._policies,
             store=self._store,
+            remember=self._enforcement.remember,
             record=self._record,
             jobs=self._jobs,
             defences=self._defences,

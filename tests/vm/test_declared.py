@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from klpd.errors import ExitStatus
 from klpd.messages import MessageId
 from tests.livepatches.build import build
-from tests.vm.livepatches import ALLOW_ALL, installed, journal, put_into_tree, set_policy, wait_settled
+from tests.vm.livepatches import ALLOW_ALL, installed, journal, put_into_tree, put_livepatches, set_policy, wait_settled
 
 if TYPE_CHECKING:
     from tests.vm.host import Host
@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 TREE: Final = "/lib/modules/$(uname -r)/updates"
 SITE: Final = "/etc/klpd/livepatches.d"
 REFUSED: Final = "Operation not permitted"
+ALLOW_DAEMON: Final = b"""polkit.addRule(function(action, subject) {
+    if (action.id == "org.klpd1.apply" && subject.user == "daemon")
+        return polkit.Result.YES;
+});
+"""
 
 
 def manifest(host: Host, name: str, state: str) -> bytes:
@@ -95,3 +100,22 @@ def test_a_manifest_beside_the_module_counts_if_it_is_roots_and_for_these_very_b
     assert REFUSED in host.run("echo 0 > /sys/kernel/livepatch/klp_allocated/enabled").stderr
     (declared,) = status(host)["stack"]["livepatches"][0]["declared"]["states"]
     assert declared["rule"]["place"].endswith(beside)
+
+
+def test_klpctl_hands_the_manifest_beside_a_file_over_and_none_but_root_lets_a_livepatch_in_by_one(host: Host) -> None:
+    put_livepatches(host, "klp_allocated")
+    set_policy(host, ALLOW_ALL)
+    host.write("/etc/polkit-1/rules.d/10-test.rules", ALLOW_DAEMON)
+    host.write("/tmp/klp_allocated.livepatch.toml", manifest(host, "klp_allocated", "id = 0x2002\nversion = 2\n"))
+    as_user = "runuser --user daemon -- klpctl"
+    host.run("cp /root/klp_allocated.ko /tmp && chown daemon /tmp/klp_allocated.livepatch.toml", check=True)
+    checked = host.run(f"{as_user} check /tmp/klp_allocated.ko", check=True).stdout
+    assert "/tmp/klp_allocated.livepatch.toml:4" in checked
+    refused = host.run(f"{as_user} apply /tmp/klp_allocated.ko")
+    assert refused.returncode == ExitStatus.NOT_AUTHORIZED
+    assert "only root may declare what a livepatch changes" in refused.stderr
+    host.run("rm /tmp/klp_allocated.livepatch.toml", check=True)
+    assert host.run(f"{as_user} apply /tmp/klp_allocated.ko").returncode == ExitStatus.VETOED
+    host.write("/root/klp_allocated.livepatch.toml", manifest(host, "klp_allocated", "id = 0x2002\nversion = 2\n"))
+    host.run("klpctl apply /root/klp_allocated.ko", check=True)
+    assert "0x2002:2 (declared: manifest)" in host.run("klpctl status", check=True).stdout

@@ -20,7 +20,7 @@ from klpd.daemon.bus import Bus, to_dictionary
 from klpd.daemon.loop import Loop
 from klpd.errors import ModuleFormatError, NotAuthorizedError, PolicyError
 from klpd.plain import to_plain
-from klpd.report import BUS_NAME, JOB_INTERFACE, MANAGER_INTERFACE, MANAGER_PATH, JobState, StepState
+from klpd.report import BUS_NAME, JOB_INTERFACE, MANAGER_INTERFACE, MANAGER_PATH, MANIFESTS, JobState, StepState
 from tests.unit.ctl.examples import PLAN, STATUS, VETOED, job
 
 if TYPE_CHECKING:
@@ -92,6 +92,9 @@ class FakeKlpd:
             content = file.read().decode()
         if not content:
             raise ModuleFormatError(f"{call.text(1)}: it is empty")
+        for manifest, name in call.files_under(2, MANIFESTS):
+            with manifest:
+                content += f", {name}={manifest.read().decode()}"
         return to_dictionary(to_plain(replace(VETOED, livepatch=f"{call.text(1)}={content}")))
 
     def _apply(self, call: Call) -> str:

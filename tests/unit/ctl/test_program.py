@@ -124,6 +124,15 @@ def test_check_hands_over_an_open_file_and_its_name(bus: str, tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("klpd")
+def test_the_manifest_beside_the_file_goes_along(bus: str, tmp_path: Path) -> None:
+    file = tmp_path / "lp.ko.xz"
+    file.write_text("the module")
+    (tmp_path / "lp.livepatch.toml").write_text("the manifest")
+    told = " ".join(run(bus, "check", str(file)).stdout.split())
+    assert told.endswith(f"lp.ko.xz=the module, {tmp_path}/lp.livepatch.toml=the manifest: vetoed")
+
+
+@pytest.mark.usefixtures("klpd")
 def test_an_error_of_klpd_is_one_line_and_its_exit_status(bus: str, tmp_path: Path) -> None:
     file = tmp_path / "lp.ko"
     file.touch()

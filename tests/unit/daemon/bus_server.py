@@ -25,6 +25,7 @@ XML = """
     <method name="Crash"/>
     <method name="CrashLater"/>
     <method name="Content"><arg type="h" direction="in"/><arg type="s" direction="out"/></method>
+    <method name="Contents"><arg type="a{sv}" direction="in"/><arg type="a(ss)" direction="out"/></method>
     <method name="Memory"><arg type="t" direction="out"/></method>
     <method name="Announce"/>
     <signal name="Announced"><arg type="s"/></signal>
@@ -54,6 +55,14 @@ def content(call: Call) -> str:
         return file.read().decode()
 
 
+def contents(call: Call) -> list[tuple[str, str]]:
+    found = []
+    for file, name in call.files_under(0, "files"):
+        with file:
+            found.append((name, file.read().decode()))
+    return found
+
+
 def main() -> None:
     from gi.repository import GLib
 
@@ -72,6 +81,7 @@ def main() -> None:
             "Crash": crash,
             "CrashLater": lambda _call: later(None, 0.0, fail=True),
             "Content": content,
+            "Contents": contents,
             "Memory": lambda _call: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
             "Announce": lambda _call: published.emit("Announced", GLib.Variant("(s)", ("news",))),
         },

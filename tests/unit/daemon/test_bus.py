@@ -119,6 +119,46 @@ def test_a_file_is_handed_over(client: Gio.DBusConnection) -> None:
     assert answer.unpack() == ("its content",)
 
 
+@pytest.mark.parametrize("count", [0, 2])
+def test_files_can_be_read_that_come_as_an_option(client: Gio.DBusConnection, count: int) -> None:
+    fds = Gio.UnixFDList.new()
+    handed = []
+    for number in range(count):
+        with tempfile.TemporaryFile() as file:
+            file.write(f"content {number}".encode())
+            file.seek(0)
+            handed.append((fds.append(file.fileno()), f"file {number}"))
+    options = {"files": GLib.Variant("a(hs)", handed)} if handed else {}
+    answer, _fds = client.call_with_unix_fd_list_sync(
+        NAME,
+        PATH,
+        INTERFACE,
+        "Contents",
+        GLib.Variant("(a{sv})", (options,)),
+        None,
+        Gio.DBusCallFlags.NONE,
+        TIMEOUT_MS,
+        fds,
+        None,
+    )
+    assert answer.unpack() == ([(f"file {number}", f"content {number}") for number in range(count)],)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        GLib.Variant("s", "a file"),
+        GLib.Variant("as", ["a file"]),
+        GLib.Variant("a(hi)", [(0, 1)]),
+        GLib.Variant("a(hs)", [(9, "no such file")]),
+    ],
+    ids=repr,
+)
+def test_an_option_that_is_no_files_is_an_error(client: Gio.DBusConnection, option: GLib.Variant) -> None:
+    name, _message = error_of(client, "Contents", GLib.Variant("(a{sv})", ({"files": option},)))
+    assert name in ("org.klpd1.Error.InvalidArgument", "org.freedesktop.DBus.Error.InvalidArgs")
+
+
 def test_a_handle_without_a_file_is_an_error(client: Gio.DBusConnection) -> None:
     name, _message = error_of(client, "Content", GLib.Variant("(h)", (3,)))
     assert name in ("org.klpd1.Error.InvalidArgument", "org.freedesktop.DBus.Error.InvalidArgs")
