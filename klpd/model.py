@@ -534,3 +534,11 @@ class Verdict:
         """The findings on one state, those that deny first."""
         order = {Decision.DENY: 0, Decision.UNKNOWN: 1, Decision.ALLOW: 2}
         return iter(sorted((each for each in self.findings if each.state == state_id), key=lambda f: order[f.decision]))
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """A livepatch that should not be there, with the verdict that says so."""
+
+    livepatch: str
+    verdict: Verdict

@@ -6,8 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from klpd.judge.drift import Drift
-from klpd.model import Decision, Stack, Verdict
+from klpd.model import Decision, Drift, Stack, Verdict
 
 BUS_NAME = "org.klpd1"
 MANAGER_PATH = "/org/klpd1"
@@ -35,6 +34,14 @@ class Defence:
 
 
 @dataclass(frozen=True, slots=True)
+class StateName:
+    """What the policy calls a state."""
+
+    id: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class PolicyReport:
     """The policy in force.  `errors` are the complaints about the files that were not taken, if so."""
 
@@ -44,6 +51,7 @@ class PolicyReport:
     files: tuple[str, ...]
     errors: tuple[str, ...] = ()
     builtin: bool = False
+    names: tuple[StateName, ...] = ()
 
 
 class StepState(StrEnum):

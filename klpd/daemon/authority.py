@@ -31,6 +31,7 @@ class PolkitAction(StrEnum):
     APPLY = "org.klpd1.apply"
     DISABLE = "org.klpd1.disable"
     REVERT = "org.klpd1.revert"
+    FORCE = "org.klpd1.force"
     RELOAD = "org.klpd1.reload"
     GUARD = "org.klpd1.guard"
     CANCEL = "org.klpd1.cancel"

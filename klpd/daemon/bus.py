@@ -91,15 +91,27 @@ class Call:
         """
         return self._opened(self.arguments[index])
 
+    def files(self, index: int) -> tuple[tuple[BinaryIO, str], ...]:
+        """The files, with their names, that are handed over as the argument at `index`, declared as "a(hs)".
+
+        Raises UsageError as `file` does, and where there are none.
+        """
+        files = self._opened_all(self.arguments[index], f"argument {index}")
+        if not files:
+            raise UsageError("the call carries no files; hand over at least one")
+        return files
+
     def files_under(self, index: int, key: str) -> tuple[tuple[BinaryIO, str], ...]:
         """The files, with their names, that are handed over as a(hs) under `key` of the options at `index`.
 
         There are none without such a key.  Raises UsageError as `file` does, and where it is anything else.
         """
         options = self.arguments[index]
-        handed = options.get(key, []) if isinstance(options, dict) else None
+        return self._opened_all(options.get(key, []) if isinstance(options, dict) else None, f"option {key}")
+
+    def _opened_all(self, handed: object, what: str) -> tuple[tuple[BinaryIO, str], ...]:
         if not isinstance(handed, list):
-            raise UsageError(f"option {key} is no array of files and their names")
+            raise UsageError(f"{what} is no array of files and their names")
         opened: list[tuple[BinaryIO, str]] = []
         try:
             for each in handed:
@@ -107,7 +119,7 @@ class Call:
                     case (handle, str(name)):
                         opened.append((self._opened(handle), name))
                     case _:
-                        raise UsageError(f"option {key} is no array of files and their names")
+                        raise UsageError(f"{what} is no array of files and their names")
         except UsageError:
             for file, _name in opened:
                 file.close()

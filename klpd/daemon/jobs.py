@@ -43,6 +43,10 @@ class Job:
     def set_state(self, state: JobState) -> None:
         self._set(replace(self.report, state=state))
 
+    def asked_by(self, uid: int) -> None:
+        """Take note of who was allowed to have it done."""
+        self._set(replace(self.report, uid=uid))
+
     def planned(self, plan: Plan) -> None:
         """Take over the plan's goal and steps."""
         self.plan = plan

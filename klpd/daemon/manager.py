@@ -17,17 +17,15 @@ from klpd.daemon.bus import read_interface, to_dictionary
 from klpd.daemon.handed import read_files
 from klpd.daemon.job_objects import JobObjects, job_path
 from klpd.errors import KlpdError, NoSuchLivepatchError, UsageError
-from klpd.judge.planner import plan_apply, plan_disable, plan_revert
-from klpd.judge.rules import Mode, OnDrift
+from klpd.judge.planner import plan_apply_all, plan_disable, plan_force, plan_remove, plan_revert
+from klpd.judge.rules import Mode, OnDrift, Permission
 from klpd.judge.verdict import judge
 from klpd.model import Load
 from klpd.plain import to_plain
-from klpd.report import MANAGER_INTERFACE, MANAGER_PATH, MANIFESTS, PlanReport, Status
+from klpd.report import MANAGER_INTERFACE, MANAGER_PATH, MANIFESTS, PlanReport, Status, TransitionReport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from typing import BinaryIO
-
+    from collections.abc import Callable, Mapping, Sequence
     from klpd.daemon.authority import Authority
     from klpd.daemon.bus import Bus, Call
     from klpd.daemon.handed import HandedOver, NamedFile
@@ -38,9 +36,8 @@ if TYPE_CHECKING:
     from klpd.daemon.running import Kernel
     from klpd.daemon.store import History, Moment, Store
     from klpd.daemon.unfinished import SavedJob
-    from klpd.judge.drift import Drift
     from klpd.judge.planner import Plan
-    from klpd.model import Livepatch, Stack
+    from klpd.model import Drift, Livepatch, Stack
     from klpd.report import Defence, JobReport
 
 ORIGINAL: Final = "original"
@@ -91,13 +88,18 @@ class Manager:
             read_interface(MANAGER_INTERFACE),
             {
                 "GetStatus": self._get_status,
+                "GetTransition": self._get_transition,
                 "Check": self._check,
                 "PlanApply": self._plan_apply,
                 "PlanDisable": lambda call: self._plan(lambda: self._disabling(call.text(0))),
+                "PlanRemove": lambda call: self._plan(lambda: self._removing(call.text(0))),
+                "PlanForce": lambda call: self._plan(lambda: self._forcing(call.text(0))),
                 "PlanRevert": lambda call: self._plan(lambda: self._reverting(call.text(0))),
                 "Apply": self._apply,
                 "Disable": self._disable,
+                "Remove": self._remove,
                 "Revert": self._revert,
+                "Force": self._force,
                 "Reload": lambda call: self._authorized(call, PolkitAction.RELOAD, {}, lambda _uid: self._reload()),
                 "OpenGuard": lambda call: self._authorized(call, PolkitAction.GUARD, {}, self._open_guard),
                 "CloseGuard": lambda call: self._authorized(call, PolkitAction.GUARD, {}, self._close_guard),
@@ -168,27 +170,47 @@ class Manager:
 
         return self._workers.submit(status)
 
+    def _get_transition(self, _call: Call) -> Future[object]:
+        def transition() -> object:
+            stack = self._kernel.stack()
+            moving, running = stack.transition, self._kernel.transition(stack)
+            if moving is None or running is None:
+                return {}
+            rules = self._policies.current.transition_of(moving)
+            report = TransitionReport(
+                livepatch=running.livepatch,
+                goal=running.goal,
+                tasks=running.tasks,
+                timeout=rules.timeout,
+                on_timeout=rules.on_timeout.value,
+                may_force=rules.force.permission is Permission.ALLOW,
+                stragglers=running.stragglers,
+                since=running.since,
+            )
+            return to_dictionary(to_plain(report))
+
+        return self._workers.submit(transition)
+
     def _check(self, call: Call) -> Future[object]:
         file, name, manifests = call.file(0), call.text(1), call.files_under(2, MANIFESTS)
 
         def verdict() -> object:
-            handed = self._handed(file, name, manifests)
+            (handed,) = self._handed([(file, name)], manifests)
             return to_dictionary(to_plain(judge(self._kernel.stack(), Load(handed.livepatch), self._policies.current)))
 
         return self._workers.submit(verdict)
 
     def _plan_apply(self, call: Call) -> Future[object]:
-        file, name, manifests = call.file(0), call.text(1), call.files_under(2, MANIFESTS)
+        files, manifests = call.files(0), call.files_under(1, MANIFESTS)
 
         def plan() -> Plan:
-            handed = self._handed(file, name, manifests)
-            return plan_apply(self._kernel.stack(), handed.livepatch, self._policies.current)
+            handed = self._handed(files, manifests)
+            return plan_apply_all(self._kernel.stack(), [each.livepatch for each in handed], self._policies.current)
 
         return self._plan(plan)
 
-    def _handed(self, file: BinaryIO, name: str, manifests: tuple[NamedFile, ...]) -> HandedOver:
-        (handed,) = read_files([(file, name)], manifests, self._store.find)
-        return handed
+    def _handed(self, files: Sequence[NamedFile], manifests: Sequence[NamedFile]) -> tuple[HandedOver, ...]:
+        return read_files(files, manifests, self._store.find)
 
     def _plan(self, make: Callable[[], Plan]) -> Future[object]:
         def report() -> object:
@@ -199,29 +221,54 @@ class Manager:
         return self._workers.submit(report)
 
     def _apply(self, call: Call) -> object:
-        file, name, manifests = call.file(0), call.text(1), call.files_under(2, MANIFESTS)
+        files, manifests = call.files(0), call.files_under(1, MANIFESTS)
 
         def plan(uid: int) -> Plan:
-            handed = self._handed(file, name, manifests)
-            handed.check_author(uid)
-            self._remember(handed.livepatch, handed.data)
-            return plan_apply(self._kernel.stack(), handed.livepatch, self._policies.current)
+            handed = self._handed(files, manifests)
+            for each in handed:
+                each.check_author(uid)
+            for each in handed:
+                self._remember(each.livepatch, each.data)
+            return plan_apply_all(self._kernel.stack(), [each.livepatch for each in handed], self._policies.current)
 
-        return self._begin(call, "apply", PolkitAction.APPLY, name, plan)
+        return self._begin(call, "apply", PolkitAction.APPLY, ", ".join(name for _file, name in files), plan)
 
     def _disable(self, call: Call) -> object:
         name = call.text(0)
         return self._begin(call, "disable", PolkitAction.DISABLE, name, lambda _uid: self._disabling(name))
+
+    def _remove(self, call: Call) -> object:
+        name = call.text(0)
+        return self._begin(call, "remove", PolkitAction.DISABLE, name, lambda _uid: self._removing(name))
+
+    def _force(self, call: Call) -> object:
+        name = call.text(0)
+        return self._begin(call, "force", PolkitAction.FORCE, name, lambda _uid: self._forcing(name))
 
     def _revert(self, call: Call) -> object:
         to = call.text(0)
         return self._begin(call, "revert", PolkitAction.REVERT, to, lambda _uid: self._reverting(to))
 
     def _disabling(self, name: str) -> Plan:
+        return plan_disable(self._stack_with(name), name, self._policies.current)
+
+    def _removing(self, name: str) -> Plan:
+        return plan_remove(self._stack_with(name), name, self._policies.current)
+
+    def _stack_with(self, name: str) -> Stack:
         stack = self._kernel.stack()
         if stack.find(name) is None and stack.leftover(name) is None:
             raise NoSuchLivepatchError(f"no livepatch named {name} is installed; klpctl status lists those that are")
-        return plan_disable(stack, name, self._policies.current)
+        return stack
+
+    def _forcing(self, name: str) -> Plan:
+        stack = self._kernel.stack()
+        moving = stack.transition
+        if moving is None:
+            raise UsageError("no transition runs, and so there is none to be forced")
+        if name not in ("", moving.name):
+            raise UsageError(f"the transition that runs is not that of {name}, but of {moving.name}")
+        return plan_force(stack, moving.name, self._policies.current)
 
     def _reverting(self, to: str) -> Plan:
         stack = self._kernel.stack()
@@ -257,6 +304,7 @@ class Manager:
         def authorized(asked: Future[int]) -> None:
             error = asked.exception()
             if error is None:
+                job.asked_by(asked.result())
                 self._jobs.enqueue(job)
             else:
                 job.finish(error if isinstance(error, Exception) else KlpdError(str(error)))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from klpd.errors import PolicyError
 from klpd.judge.rules import builtin_policy
-from klpd.report import PolicyReport
+from klpd.report import PolicyReport, StateName
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,4 +49,5 @@ class Policies:
             files=policy.files,
             errors=self.errors,
             builtin=self._builtin,
+            names=tuple(StateName(each.id, each.name) for each in policy.states.values() if each.name is not None),
         )

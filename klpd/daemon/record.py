@@ -19,10 +19,9 @@ if TYPE_CHECKING:
 
     from klpd.daemon.enforcement import Judged
     from klpd.daemon.journal import Journal
-    from klpd.judge.drift import Drift
     from klpd.kernel.guard import GuardEvent, WriteEvent
     from klpd.kernel.threads import Thread
-    from klpd.model import Installed, Verdict
+    from klpd.model import Drift, Installed, Verdict
     from klpd.report import Defence, JobReport, PolicyReport
 
 

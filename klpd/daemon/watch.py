@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from klpd.daemon.record import Record
     from klpd.daemon.running import Kernel
     from klpd.daemon.store import Store
-    from klpd.judge.drift import Drift
     from klpd.judge.rules import Policy
+    from klpd.model import Drift
 
 log = logging.getLogger(__name__)
 

@@ -3,27 +3,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from klpd.judge import site
 from klpd.judge.declared import with_manifests
 from klpd.judge.verdict import decide
-from klpd.model import Decision, Verdict
+from klpd.model import Decision, Drift, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from klpd.judge.rules import Policy
     from klpd.model import Installed, Stack
-
-
-@dataclass(frozen=True, slots=True)
-class Drift:
-    """A livepatch that should not be there, with the verdict that says so."""
-
-    livepatch: str
-    verdict: Verdict
 
 
 def judge_installed(livepatch: Installed, policy: Policy) -> Verdict:

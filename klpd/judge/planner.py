@@ -10,9 +10,11 @@ from klpd.judge.search import find_way
 from klpd.judge.site import gap_finding
 from klpd.judge.steps import Step, after, disabling, judged, loading, same, tidied
 from klpd.judge.verdict import decide
-from klpd.model import Decision, Disable, Load, Remove, Reverse
+from klpd.model import Decision, Disable, Force, Load, Remove, Reverse
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from klpd.judge.rules import Policy
     from klpd.model import Action, Installed, Livepatch, Stack, Verdict
 
@@ -50,6 +52,21 @@ def plan_apply(stack: Stack, livepatch: Livepatch, policy: Policy) -> Plan:
     if installed is not None and same(installed, livepatch) and installed.enabled:
         return Plan(goal, ())
     return Plan(goal, judged(stack, loading(stack, livepatch), policy))
+
+
+def plan_apply_all(stack: Stack, livepatches: Sequence[Livepatch], policy: Policy) -> Plan:
+    """Load several livepatches in their order, each judged on what the steps before lead to, and clean up."""
+    steps: list[Step] = []
+    for livepatch in livepatches:
+        plan = plan_apply(stack, livepatch, policy)
+        steps += plan.steps
+        stack = after(stack, [each.action for each in plan.steps])
+    return Plan("apply " + ", ".join(each.name for each in livepatches), tuple(steps))
+
+
+def plan_force(stack: Stack, name: str, policy: Policy) -> Plan:
+    """Force the running transition, which is that of the livepatch `name`."""
+    return Plan(f"force the transition of {name}", judged(stack, (Force(name),), policy))
 
 
 def plan_disable(stack: Stack, name: str, policy: Policy) -> Plan:

@@ -13,6 +13,9 @@ from klpd.daemon.loop import Loop
 from klpd.errors import VetoedError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import BinaryIO
+
     from klpd.daemon.bus import Call
 
 XML = """
@@ -26,6 +29,7 @@ XML = """
     <method name="CrashLater"/>
     <method name="Content"><arg type="h" direction="in"/><arg type="s" direction="out"/></method>
     <method name="Contents"><arg type="a{sv}" direction="in"/><arg type="a(ss)" direction="out"/></method>
+    <method name="Files"><arg type="a(hs)" direction="in"/><arg type="a(ss)" direction="out"/></method>
     <method name="Memory"><arg type="t" direction="out"/></method>
     <method name="Announce"/>
     <signal name="Announced"><arg type="s"/></signal>
@@ -55,9 +59,9 @@ def content(call: Call) -> str:
         return file.read().decode()
 
 
-def contents(call: Call) -> list[tuple[str, str]]:
+def contents(files: Iterable[tuple[BinaryIO, str]]) -> list[tuple[str, str]]:
     found = []
-    for file, name in call.files_under(0, "files"):
+    for file, name in files:
         with file:
             found.append((name, file.read().decode()))
     return found
@@ -81,7 +85,8 @@ def main() -> None:
             "Crash": crash,
             "CrashLater": lambda _call: later(None, 0.0, fail=True),
             "Content": content,
-            "Contents": contents,
+            "Contents": lambda call: contents(call.files_under(0, "files")),
+            "Files": lambda call: contents(call.files(0)),
             "Memory": lambda _call: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
             "Announce": lambda _call: published.emit("Announced", GLib.Variant("(s)", ("news",))),
         },

@@ -119,29 +119,32 @@ def test_a_file_is_handed_over(client: Gio.DBusConnection) -> None:
     assert answer.unpack() == ("its content",)
 
 
-@pytest.mark.parametrize("count", [0, 2])
-def test_files_can_be_read_that_come_as_an_option(client: Gio.DBusConnection, count: int) -> None:
-    fds = Gio.UnixFDList.new()
-    handed = []
+def handed(client: Gio.DBusConnection, method: str, count: int) -> object:
+    """The answer to that many files, handed over as an argument or an option."""
+    fds, files = Gio.UnixFDList.new(), []
     for number in range(count):
         with tempfile.TemporaryFile() as file:
             file.write(f"content {number}".encode())
             file.seek(0)
-            handed.append((fds.append(file.fileno()), f"file {number}"))
-    options = {"files": GLib.Variant("a(hs)", handed)} if handed else {}
+            files.append((fds.append(file.fileno()), f"file {number}"))
+    options = {"files": GLib.Variant("a(hs)", files)} if files else {}
+    arguments = GLib.Variant("(a(hs))", (files,)) if method == "Files" else GLib.Variant("(a{sv})", (options,))
     answer, _fds = client.call_with_unix_fd_list_sync(
-        NAME,
-        PATH,
-        INTERFACE,
-        "Contents",
-        GLib.Variant("(a{sv})", (options,)),
-        None,
-        Gio.DBusCallFlags.NONE,
-        TIMEOUT_MS,
-        fds,
-        None,
+        NAME, PATH, INTERFACE, method, arguments, None, Gio.DBusCallFlags.NONE, TIMEOUT_MS, fds, None
     )
-    assert answer.unpack() == ([(f"file {number}", f"content {number}") for number in range(count)],)
+    return answer.unpack()
+
+
+@pytest.mark.parametrize(("method", "count"), [("Files", 1), ("Files", 3), ("Contents", 0), ("Contents", 2)])
+def test_several_files_are_handed_over_in_their_order(client: Gio.DBusConnection, method: str, count: int) -> None:
+    expected = [(f"file {number}", f"content {number}") for number in range(count)]
+    assert handed(client, method, count) == (expected,)
+
+
+def test_no_files_at_all_are_an_error(client: Gio.DBusConnection) -> None:
+    name, message = error_of(client, "Files", GLib.Variant("(a(hs))", ([],)))
+    assert name == "org.klpd1.Error.InvalidArgument"
+    assert "hand over at least one" in message
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from klpd.judge.drift import Drift
+    from klpd.model import Drift
 
 RULE = Rule(RuleKind.POLICY, "/etc/klpd/policy.d/50-test.toml", 3)
 DENY = Ruling(Permission.DENY, RULE)

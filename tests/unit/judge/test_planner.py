@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from klpd.judge.planner import plan_apply, plan_disable, plan_remove, plan_revert
+from klpd.judge.planner import plan_apply, plan_apply_all, plan_disable, plan_force, plan_remove, plan_revert
 from klpd.judge.rules import NO_GAP, StateRule, Way
 from klpd.judge.steps import same
 from klpd.model import Decision, Installed, Leftover, target
@@ -16,6 +16,7 @@ from tests.builders import allowing, denying, installed, livepatch, policy, stac
 
 if TYPE_CHECKING:
     from klpd.judge.planner import Plan
+    from klpd.judge.rules import Ruling
     from klpd.model import Livepatch, Stack
 
 ALLOW_ALL = policy()
@@ -95,6 +96,45 @@ def test_applying_what_cannot_be_applied_now(where: Stack, code: str) -> None:
     assert plan.decision is Decision.DENY
     assert plan.refusal is not None
     assert code in [each.code for each in plan.refusal.reasons]
+
+
+@pytest.mark.parametrize(
+    ("where", "wanted", "steps"),
+    [
+        (stack(), (A, B), ["load a", "load b"]),
+        (stack(*_here(A)), (B, ALL), ["load b", "load all", "remove a", "remove b"]),
+        (stack(*_here(A)), (A, B), ["load b"]),
+        (stack(*_here(A, B)), (A, B), []),
+        (stack(), (A, ALL, A), ["load a", "load all", "remove a", "load a"]),
+    ],
+    ids=[
+        "one after another",
+        "what the first loads, the second replaces",
+        "those in force take no step",
+        "all are in force",
+        "one that is replaced in between comes again",
+    ],
+)
+def test_applying_several(where: Stack, wanted: tuple[Livepatch, ...], steps: list[str]) -> None:
+    plan = plan_apply_all(where, wanted, ALLOW_ALL)
+    assert (plan.goal, plan.decision) == ("apply " + ", ".join(each.name for each in wanted), Decision.ALLOW)
+    assert _steps(plan) == steps
+
+
+def test_each_of_several_is_judged_on_what_the_former_ones_lead_to() -> None:
+    newer, older = livepatch("newer", {9: 2}), livepatch("older", {9: 1})
+    plan = plan_apply_all(stack(), (newer, older), ALLOW_ALL)
+    assert [each.verdict.decision for each in plan.steps][:2] == [Decision.ALLOW, Decision.DENY]
+
+
+# --- Force ---
+
+
+@pytest.mark.parametrize(("permission", "decision"), [(allowing(3), Decision.ALLOW), (denying(3), Decision.DENY)])
+def test_forcing_takes_a_rule_that_allows_it(permission: Ruling, decision: Decision) -> None:
+    plan = plan_force(stack(_moving(A)), "a", policy(force=permission))
+    assert (plan.goal, plan.decision) == ("force the transition of a", decision)
+    assert _steps(plan) == ["force a"]
 
 
 # --- Disable ---
