@@ -22,7 +22,7 @@ BPF_OBJECTS := $(patsubst %.c,%.o,$(wildcard klpd/kernel/bpf/*.bpf.c))
 BPF_ARCH    := $(shell uname -m | sed 's/x86_64/x86/; s/aarch64/arm64/; s/s390x/s390/; s/ppc64le/powerpc/; s/riscv64/riscv/')
 MAN_PAGES   := $(patsubst docs/%.md,build/man/%,$(wildcard docs/*.[1-8].md))
 
-.PHONY: all bpf man packages venv check format test demo install clean
+.PHONY: all bpf man packages venv check format test bench demo install clean
 
 all: bpf
 
@@ -52,7 +52,7 @@ check: venv
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	shellcheck .ci/run tests/check-units.sh
+	shellcheck .ci/run tests/check-units.sh completions/klpctl.bash
 	xmllint --noout --nonet systemd/org.klpd1.conf systemd/org.klpd1.policy klpd/daemon/*.xml
 	tests/check-units.sh
 
@@ -62,6 +62,9 @@ format: venv
 
 test: venv bpf
 	$(PYTHON) -m pytest
+
+bench: packages
+	$(SYSTEM_PYTHON) -m tests.bench
 
 demo: packages
 	python3 -m tests.demo
@@ -81,6 +84,7 @@ install: bpf
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/dbus-1/system.d systemd/org.klpd1.conf
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/dbus-1/interfaces klpd/daemon/org.klpd1.*.xml
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/polkit-1/actions systemd/org.klpd1.policy
+	install -D -m 644 completions/klpctl.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/klpctl
 	if [ -d build/man ]; then for page in build/man/*; do \
 	  install -D -m 644 "$$page" "$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}"; done; fi
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from klpd.ctl.console import Console
+    from klpd.ctl.requests import CommandLine
     from klpd.ctl.service import Service
 
 _BROKEN_PIPE: Final = 141
@@ -25,14 +26,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run klpctl with these arguments (None: the process's); its exit status (klpd.errors.ExitStatus)."""
     command_line = parse(argv)
 
-    from klpd.ctl.commands import Commands
     from klpd.ctl.console import Console
-    from klpd.ctl.local import ThisMachine
 
     _prepare_process()
     console = Console(sys.stdin, sys.stdout, sys.stderr, os.environ)
     try:
-        status = Commands(console, _connect, ThisMachine(), json=command_line.json).run(command_line.request)
+        status = _run(command_line, console)
         sys.stdout.flush()
     except BrokenPipeError:
         # Whatever is still in the buffer has no reader; the interpreter would complain when it flushes it at its end.
@@ -45,6 +44,32 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         return _told(console, error)
     return status
+
+
+def _run(command_line: CommandLine, console: Console) -> int:
+    if command_line.host:
+        from klpd.ctl.remote import run_there
+
+        return run_there(command_line, os.environ, terminal=console.attended)
+
+    from klpd.ctl.commands import run
+    from klpd.ctl.context import Context
+    from klpd.ctl.local import ThisMachine
+    from klpd.ctl.password import PasswordAgent
+
+    may_ask = command_line.ask_password
+    agent = PasswordAgent() if may_ask and os.geteuid() != 0 and sys.stdin.isatty() else None
+
+    def connect() -> Service:
+        from klpd.ctl.client import BusService
+
+        return BusService(agent, may_ask=may_ask)
+
+    try:
+        return run(command_line.request, Context(console, connect, ThisMachine(), json=command_line.json))
+    finally:
+        if agent is not None:
+            agent.close()
 
 
 def _told(console: Console, error: Exception) -> int:
@@ -66,12 +91,6 @@ def _prepare_process() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
-
-
-def _connect() -> Service:
-    from klpd.ctl.client import BusService
-
-    return BusService()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""klpctl's command line: argparse's namespace becomes a request at once."""
+"""klpctl's command line as argparse has it.  What it means is said in `klpd.ctl.understand`, once it has been read."""
 
 from __future__ import annotations
 
@@ -7,97 +7,117 @@ import argparse
 from typing import TYPE_CHECKING, Final
 
 from klpd import __version__
-from klpd.ctl import requests
-from klpd.ctl.requests import Apply, Disable, Perform, Plan, Revert
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
+
+    from klpd.ctl.requests import CommandLine
 
     Parsers = argparse._SubParsersAction[argparse.ArgumentParser]
-    Make = Callable[[argparse.Namespace], requests.Request]
 
 _ABOUT: Final = "Livepatches on this machine: what is installed, what may come, and the way there and back."
 _EPILOG: Final = "klpctl(1) tells the exit statuses, and what the JSON output holds."
-_LAST: Final = 50
-"""Journal entries shown where nothing says how many."""
 
 
-def parse(arguments: Sequence[str] | None) -> requests.CommandLine:
+def parse(arguments: Sequence[str] | None) -> CommandLine:
     """The command line, understood.  Exits as argparse does, with 2 and the usage, where it cannot be."""
-    namespace = _parser().parse_args(arguments)
-    make: Make = namespace.make
-    given = vars(namespace)
-    return requests.CommandLine(make(namespace), json=given.get("json", False), debug=given.get("debug", False))
+    given = make_parser().parse_args(arguments)
+
+    from klpd.ctl.understand import command_line
+
+    return command_line(given)
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The grammar.  Each command leaves its words in `command`, for what they mean."""
     common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     common.add_argument("--json", action="store_true", help="print JSON")
+    common.add_argument("-H", "--host", metavar="[USER@]HOST", type=_host, help="do it on another machine, over ssh")
+    common.add_argument(
+        "--no-ask-password", dest="ask_password", action="store_false", help="do not have anybody asked for a password"
+    )
     common.add_argument("--debug", action="store_true", help="print the tracebacks of errors, too")
     parser = argparse.ArgumentParser("klpctl", description=_ABOUT, epilog=_EPILOG, parents=[common])
     parser.add_argument("--version", action="version", version=f"klpctl {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    # With `prog` given, argparse does not make a formatter of help texts, and import half the library, to find it out.
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, prog="klpctl")
 
-    def add(name: str, about: str, make: Make, to: Parsers = commands) -> argparse.ArgumentParser:
-        command = to.add_parser(name, help=about, description=about.capitalize() + ".", parents=[common])
-        command.set_defaults(make=make)
+    def add(words: str, about: str, to: Parsers = commands) -> argparse.ArgumentParser:
+        command = to.add_parser(
+            words.split()[-1], help=about, description=about[0].upper() + about[1:] + ".", parents=[common]
+        )
+        command.set_defaults(command=words)
         return command
 
     def group(name: str, about: str) -> Parsers:
         group = commands.add_parser(name, help=about, description=about.capitalize() + ".")
-        return group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+        return group.add_subparsers(title="commands", metavar="COMMAND", required=True, prog=f"klpctl {name}")
 
-    add("status", "show klpd's policy and defences, and the livepatches installed", lambda _: requests.Status())
-    _file(add("inspect", "show what is in a livepatch module", lambda given: requests.Inspect(given.file)))
-    _file(add("check", "judge the loading of a livepatch module", lambda given: requests.Check(given.file)))
+    add("status", "show klpd's policy and defences, and the livepatches installed")
+    add("list", "list the livepatches in force, one a line").add_argument(
+        "--names", action="store_true", help="nothing but their names; does not ask klpd"
+    )
+    _file(add("inspect", "show what is in a livepatch module"))
+    _file(add("check", "judge the loading of a livepatch module"))
 
     plan = group("plan", "show the steps of a change, and take none")
-    _file(add("apply", "plan to load a livepatch", lambda given: Plan(Apply(given.file)), plan))
-    _name(add("disable", "plan to disable a livepatch", lambda given: Plan(Disable(given.name)), plan))
-    _to(add("revert", "plan the way back", lambda given: Plan(Revert(given.to)), plan))
+    _files(add("plan apply", "plan to load livepatches", plan))
+    _name(add("plan disable", "plan to disable a livepatch", plan))
+    _name(add("plan remove", "plan to remove the module of a livepatch that is no longer in force", plan))
+    _to(add("plan revert", "plan the way back", plan))
+    _moving(add("plan force", "tell whether the running transition may be forced", plan))
 
-    _file(add("apply", "load a livepatch", lambda given: Perform(Apply(given.file), confirmed=True)))
-    _name(
-        add(
-            "disable",
-            "disable a livepatch and remove its module",
-            lambda given: Perform(Disable(given.name), confirmed=True),
-        )
-    )
-    revert = add(
-        "revert",
-        "go back to the livepatch before, or to the unpatched kernel",
-        lambda given: Perform(Revert(given.to), confirmed=given.yes),
-    )
+    _files(add("apply", "load livepatches, in this order"))
+    _name(add("disable", "disable a livepatch and remove its module"))
+    _name(add("remove", "remove the module of a livepatch that is no longer in force"))
+    revert = add("revert", "go back to the livepatch before, or to the unpatched kernel")
     _to(revert)
-    revert.add_argument("-y", "--yes", action="store_true", help="do not ask; nor is asked without a terminal")
+    _yes(revert)
+    force = add("force", "force the running transition, whatever its last tasks are in the midst of")
+    _moving(force)
+    _yes(force)
 
-    _log_options(add("log", "show what klpd decided and did", _log))
+    add("blockers", "show the tasks that the running transition waits for").add_argument(
+        "-f", "--follow", action="store_true", help="go on until the transition ends"
+    )
+    add("jobs", "list the jobs of klpd")
+    add("wait", "follow a job to its end").add_argument("job", metavar="ID", type=_id, help="the job's number")
+    _log_options(add("log", "show what klpd decided and did"))
 
     policy = group("policy", "check and print the policy files")
-    policy_check = add("check", "check policy files", lambda given: requests.PolicyCheck(tuple(given.files)), to=policy)
-    policy_check.add_argument("files", metavar="FILE", nargs="*", help="a policy file (default: those in force)")
-    add("cat", "print the policy files in their order", lambda _: requests.PolicyCat(), to=policy)
-    add("reload", "have klpd read its policy files anew", lambda _: requests.Reload())
+    add("policy check", "check policy files", policy).add_argument(
+        "files", metavar="FILE", nargs="*", help="a policy file (default: those in force)"
+    )
+    add("policy cat", "print the policy files in their order", policy)
+    add("reload", "have klpd read its policy files anew")
 
     guard = group("guard", "see, open and close the guard in the kernel")
-    add("status", "tell how the guard is", lambda _: requests.GuardStatus(), to=guard)
+    add("guard status", "tell how the guard is", guard)
     add(
-        "open",
+        "guard open",
         "let every livepatch in until the guard is closed or the machine boots; for emergencies",
-        lambda _: requests.OpenGuard(),
-        to=guard,
+        guard,
     )
-    add("close", "close the guard again", lambda _: requests.CloseGuard(), to=guard)
+    add("guard close", "close the guard again", guard)
     return parser
 
 
 def _file(command: argparse.ArgumentParser) -> None:
-    command.add_argument("file", metavar="FILE", help="a livepatch module (.ko)")
+    command.add_argument("file", metavar="FILE", help='a livepatch module (.ko); "-" is standard input')
+
+
+def _files(command: argparse.ArgumentParser) -> None:
+    command.add_argument("files", metavar="FILE", nargs="+", help='a livepatch module (.ko); "-" is standard input')
 
 
 def _name(command: argparse.ArgumentParser) -> None:
     command.add_argument("name", metavar="NAME", help="the name of an installed livepatch")
+
+
+def _moving(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "name", metavar="NAME", nargs="?", default="", help="the livepatch that it is of (default: whichever runs)"
+    )
 
 
 def _to(command: argparse.ArgumentParser) -> None:
@@ -110,9 +130,13 @@ def _to(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _yes(command: argparse.ArgumentParser) -> None:
+    command.add_argument("-y", "--yes", action="store_true", help="do not ask; nor is asked without a terminal")
+
+
 def _log_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "-n", "--lines", metavar="N", type=_count, help=f"the last N entries (default: {_LAST}, or all since TIME)"
+        "-n", "--lines", metavar="N", type=_count, help="the last N entries (default: 50, or all since TIME)"
     )
     command.add_argument("-f", "--follow", action="store_true", help="wait for more entries, and show them")
     command.add_argument(
@@ -123,15 +147,23 @@ def _log_options(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _log(given: argparse.Namespace) -> requests.Log:
-    count = _LAST if given.lines is None and given.since is None else given.lines
-    return requests.Log(count, given.since, given.follow)
-
-
 def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit():
         raise argparse.ArgumentTypeError(f"{text!r} is no number of entries")
     return int(text)
+
+
+def _id(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is no job; klpctl jobs lists them")
+    return int(text)
+
+
+def _host(text: str) -> str:
+    # ssh would take it for an option, and may run programs that options name.
+    if not text or text.startswith("-"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no host")
+    return text
 
 
 def _since(text: str) -> float:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from klpd.ctl.page import Line
     from klpd.ctl.progress import Display
+    from klpd.ctl.screen import Screen
 
 _NARROWEST_LIVE: Final = 40
 
@@ -25,6 +26,7 @@ class Console:
         self._keyboard = keyboard
         self.out = out
         self._err = err
+        self._dumb = environment.get("TERM", "dumb") == "dumb"
         self.page = page_for(out, environment)
 
     def show(self, lines: Iterable[Line]) -> None:
@@ -62,3 +64,9 @@ class Console:
 
         columns = self.page.width
         return PlainLines(self.out) if columns is None or columns < _NARROWEST_LIVE else LiveLine(self.out, columns)
+
+    def screen(self) -> Screen:
+        """What shows a page again and again here."""
+        from klpd.ctl.screen import Paper, Terminal
+
+        return Paper(self.out, self.page) if self.page.width is None or self._dumb else Terminal(self.out, self.page)

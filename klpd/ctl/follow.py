@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Following a job to its end.
 
-The first Ctrl-C asks klpd to cancel the job, which may mean that it reverses a transition, and goes on following; the
-second leaves it alone.  A job does not need anybody who follows it.
+For who began the job, the first Ctrl-C asks klpd to cancel it, which may mean that it reverses a transition, and goes
+on following; the second leaves it alone.  For others the first does.  A job does not need anybody who follows it.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from klpd.ctl.service import JobEvent
 
 
-def follow(events: Iterable[JobEvent], cancel: Callable[[], None], display: Display) -> JobReport | None:
+def follow(events: Iterable[JobEvent], cancel: Callable[[], None] | None, display: Display) -> JobReport | None:
     """The job's last report; None where whoever follows it wanted no more of it.
 
-    Raises DaemonUnavailableError where klpd goes away meanwhile.
+    `cancel` asks for the job's end; without it, that is left to others.  Raises DaemonUnavailableError where klpd goes
+    away meanwhile.
     """
     canceled = False
     try:
@@ -32,9 +33,9 @@ def follow(events: Iterable[JobEvent], cancel: Callable[[], None], display: Disp
                     display.report(event)
                     if event.state.final:
                         return event
-                case Interrupted() if canceled:
-                    return None
                 case Interrupted():
+                    if cancel is None or canceled:
+                        return None
                     canceled = True
                     display.note("asking klpd to cancel the job; Ctrl-C again leaves it alone")
                     cancel()

@@ -7,7 +7,7 @@ import os
 from contextlib import closing
 from typing import TYPE_CHECKING, Protocol
 
-from klpd.ctl.files import open_file
+from klpd.ctl.files import STANDARD_INPUT, name_of, open_file
 from klpd.errors import GuardError, PolicyError, UsageError
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ class Machine(Protocol):
     def livepatch(self, file: str) -> Livepatch: ...
 
     def stack(self) -> Stack: ...
+
+    def livepatch_names(self) -> tuple[str, ...]: ...
 
     def policy(self) -> Policy: ...
 
@@ -69,12 +71,14 @@ class ThisMachine:
         from klpd.module import read_livepatch, unpack
         from klpd.policy.beside import with_beside
 
+        name = name_of(file)
         fd = open_file(file)
         try:
-            data = unpack(read_descriptor(fd, file), file=file)
+            data = unpack(read_descriptor(fd, name), file=name)
         finally:
             os.close(fd)
-        return with_beside(read_livepatch(data, file=file), file, mine=True)
+        livepatch = read_livepatch(data, file=name)
+        return livepatch if file == STANDARD_INPUT else with_beside(livepatch, file, mine=True)
 
     def stack(self) -> Stack:
         """The installed stack; its states are known where kernel memory can be read, which root alone may."""
@@ -87,6 +91,13 @@ class ThisMachine:
             return read_stack(None, self._known)
         with closing(memory):
             return read_stack(memory, self._known)
+
+    def livepatch_names(self) -> tuple[str, ...]:
+        """The names of the livepatches in force, and nothing more of them: whoever completes a line waits for it."""
+        try:
+            return tuple(sorted(os.listdir("/sys/kernel/livepatch")))
+        except FileNotFoundError:
+            return ()
 
     def _known(self, name: str, build_id: str) -> Livepatch | None:
         from klpd.module.search import find_livepatch, module_tree

@@ -8,9 +8,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from klpd.judge.rules import Policy
+    from klpd.report import PolicyReport
 
 Names = Mapping[int, str]
 """State id -> the policy's name for it; ids without a name are absent."""
+
+
+def names_told(policy: PolicyReport) -> Names:
+    """The names that klpd tells of the policy in force."""
+    return {each.id: each.name for each in policy.names}
 
 
 def names_of(policy: Policy) -> Names:

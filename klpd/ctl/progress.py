@@ -22,10 +22,7 @@ _DOING: Final = {
     "force": "forcing the transition of",
     "remove": "removing the module",
 }
-_BEFORE: Final = {
-    JobState.AUTHORIZING: "waiting to be authorized",
-    JobState.WAITING: "waiting for its turn",
-}
+_QUEUED: Final = "waiting for its turn; klpctl jobs lists what comes before it"
 _BEGUN: Final = " ..."
 _ENDING: Final = {
     StepState.PENDING: ": put off",
@@ -75,12 +72,12 @@ class PlainLines:
         for event in self._events.of(report):
             self.note(event)
             self._shown = (0, ())
-        running = running_step(report)
+        text = step_text(report)
         tids = tuple(each.tid for each in report.stragglers)
         shown = (int(report.progress * 10), tids if len(tids) <= _NAMED else ())
-        if running is not None and shown != self._shown and report.stragglers:
+        if text and shown != self._shown and report.stragglers:
             self._shown = shown
-            self.note(f"{doing(running)}: {transition(report)}")
+            self.note(f"{text}: {transition(report)}")
 
     def note(self, text: str) -> None:
         self._out.write(escape(text) + "\n")
@@ -172,19 +169,25 @@ def transition(report: JobReport) -> str:
     return f"transition {report.progress:.0%} ({count} {'task' if count == 1 else 'tasks'} left: {', '.join(named)})"
 
 
-def live_text(report: JobReport, columns: int) -> str:
-    """What is going on, in at most `columns`; empty where nothing is."""
+def step_text(report: JobReport) -> str:
+    """The step that is being taken, with its place among several; empty where none is."""
     running = running_step(report)
+    if running is None:
+        return ""
+    place = next(number for number, each in enumerate(report.steps, start=1) if each.state is StepState.RUNNING)
+    counted = f"{place}/{len(report.steps)} " if len(report.steps) > 1 else ""
+    return counted + doing(running) + (", going back" if report.state is JobState.REVERSING else "")
+
+
+def live_text(report: JobReport, columns: int) -> str:
+    """What is going on, in at most `columns`; empty where nothing is, and where polkit may be asking somebody."""
     if report.state.final:
         return ""
-    if running is None:
-        return cut(_BEFORE.get(report.state, ""), columns)
-    text = doing(running)
-    if report.state is JobState.REVERSING:
-        text += ", going back"
+    text = step_text(report)
+    if not text:
+        return cut(_QUEUED if report.state is JobState.WAITING else "", columns)
     if not report.stragglers:
         return cut(escape(f"{text}{_BEGUN}"), columns)
     filled = int(report.progress * _BAR)
     bar = f"[{'#' * filled}{'.' * (_BAR - filled)}]"
-    text = f"{text} {bar} {transition(report)}"
-    return cut(escape(text), columns)
+    return cut(escape(f"{text} {bar} {transition(report)}"), columns)

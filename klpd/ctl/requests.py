@@ -12,6 +12,13 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
+class List:
+    """List the livepatches in force; `names`: nothing but their names."""
+
+    names: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Inspect:
     """Tell what is in a livepatch module."""
 
@@ -27,14 +34,21 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Apply:
-    """Load a livepatch."""
+    """Load livepatches, in this order."""
 
-    file: str
+    files: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Disable:
     """Disable a livepatch and remove its module."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Remove the module of a livepatch that is no longer in force."""
 
     name: str
 
@@ -46,7 +60,14 @@ class Revert:
     to: str
 
 
-Change = Apply | Disable | Revert
+@dataclass(frozen=True, slots=True)
+class Force:
+    """Force the running transition, of whichever livepatch it is if `name` is empty."""
+
+    name: str
+
+
+Change = Apply | Disable | Remove | Revert | Force
 """What changes the kernel."""
 
 
@@ -63,6 +84,25 @@ class Perform:
 
     change: Change
     confirmed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Blockers:
+    """Show the tasks that the running transition waits for; `follow`: until it ends."""
+
+    follow: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ListJobs:
+    """List the jobs that klpd knows of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Follow a job to its end."""
+
+    job: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +146,22 @@ class CloseGuard:
     """Close the gate again."""
 
 
-Gate = GuardStatus | OpenGuard | CloseGuard
-"""What concerns the guard alone."""
+Look = Status | List | Inspect | Check | Plan | Blockers | ListJobs | Log
+"""What changes nothing."""
 
-Request = Status | Inspect | Check | Plan | Perform | Log | PolicyCheck | PolicyCat | Reload | Gate
+Request = Look | Perform | Wait | PolicyCheck | PolicyCat | Reload | GuardStatus | OpenGuard | CloseGuard
 
 
 @dataclass(frozen=True, slots=True)
 class CommandLine:
-    """A request, with what holds for all: JSON as output, and tracebacks for errors."""
+    """A request, with what holds for all of them.
+
+    `json`: print JSON; `debug`: the tracebacks of errors, too; `host`: where to do it, as ssh takes it (empty: here);
+    `ask_password`: let polkit ask for one.
+    """
 
     request: Request
-    json: bool
-    debug: bool
+    json: bool = False
+    debug: bool = False
+    host: str = ""
+    ask_password: bool = True

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from klpd.errors import ExitStatus, KlpdError
-from klpd.report import JobReport
+from klpd.report import MANAGER_PATH, JobReport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from klpd.ctl.requests import Change
     from klpd.model import Verdict
-    from klpd.report import PlanReport, Status
+    from klpd.report import PlanReport, Status, TransitionReport
 
 
 class RemoteError(KlpdError):
@@ -45,6 +45,10 @@ class Service(Protocol):
 
     def status(self) -> Status: ...
 
+    def transition(self) -> TransitionReport | None:
+        """The transition that runs right now, if one does."""
+        ...
+
     def check(self, file: str) -> Verdict:
         """The verdict on loading `file` now.  Raises UsageError where it cannot be opened."""
         ...
@@ -56,7 +60,7 @@ class Service(Protocol):
         ...
 
     def follow(self, job: str) -> Iterator[JobEvent]:
-        """The events of a job, its present report among the first."""
+        """The events of a job, its present report among the first.  Ctrl-C is one of them."""
         ...
 
     def cancel(self, job: str) -> None:
@@ -68,6 +72,11 @@ class Service(Protocol):
     def open_guard(self) -> None: ...
 
     def close_guard(self) -> None: ...
+
+
+def job_path(job: int) -> str:
+    """The object of the job with this number."""
+    return f"{MANAGER_PATH}/job/{job}"
 
 
 def exit_status_of(name: str | None) -> ExitStatus:

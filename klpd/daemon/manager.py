@@ -26,6 +26,7 @@ from klpd.report import MANAGER_INTERFACE, MANAGER_PATH, MANIFESTS, PlanReport, 
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
     from klpd.daemon.authority import Authority
     from klpd.daemon.bus import Bus, Call
     from klpd.daemon.handed import HandedOver, NamedFile

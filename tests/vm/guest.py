@@ -30,8 +30,8 @@ Storage=volatile
 # A test that looks for an entry must find it, however many there are.
 RateLimitBurst=0
 """
-# Nobody logs in on a console, and a host that lives for seconds needs no housekeeping.  What writes down the random
-# seed, the boot or the hardware clock would only slow down the boot.
+# Nobody logs in on a console, nor over ssh before a test starts a server, and a host that lives for seconds needs no
+# housekeeping.  What writes down the random seed, the boot or the hardware clock would only slow down the boot.
 _MASKED: Final = (
     "apt-daily-upgrade.timer",
     "apt-daily.timer",
@@ -41,6 +41,7 @@ _MASKED: Final = (
     "fstrim.timer",
     "getty@tty1.service",
     f"serial-getty@{CONSOLE}.service",
+    "ssh.service",
     "systemd-hwdb-update.service",
     "systemd-random-seed.service",
     "systemd-tmpfiles-clean.timer",

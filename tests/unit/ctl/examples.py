@@ -33,8 +33,11 @@ from klpd.report import (
     JobState,
     PlanReport,
     PolicyReport,
+    StateName,
     Status,
     StepReport,
+    Straggler,
+    TransitionReport,
 )
 
 if TYPE_CHECKING:
@@ -42,7 +45,7 @@ if TYPE_CHECKING:
 
     from klpd.ctl.page import Line
     from klpd.model import Verdict
-    from klpd.report import StepState, Straggler
+    from klpd.report import StepState
 
 NAMES: Final = {0x1001: "console_loglevel"}
 FILE: Final = "/etc/klpd/policy.d/50-site.toml"
@@ -113,7 +116,7 @@ REFUSED_PLAN: Final = PlanReport("revert to the unpatched kernel", STICKY.decisi
 
 STATUS: Final = Status(
     version="0.1.0",
-    policy=PolicyReport("enforce", "deny", "deny", (FILE,)),
+    policy=PolicyReport("enforce", "deny", "deny", (FILE,), names=(StateName(0x1001, "console_loglevel"),)),
     defences=(
         Defence("hold", DefenceState.UP, "/lib/modules/6.1.0-13-amd64"),
         Defence("guard", DefenceState.DOWN, "bpf is not in /sys/kernel/security/lsm"),
@@ -124,6 +127,21 @@ STATUS: Final = Status(
         leftovers=(Leftover("klp_v1", removable=True), Leftover("klp_v0", removable=False)),
         kernel_release="6.1.0-13-amd64",
     ),
+)
+
+
+HELD: Final = Straggler(
+    pid=812,
+    tid=813,
+    command="klp_test_held",
+    since=1000.0,
+    run_state="S",
+    wchan="klp_test_wait",
+    stack=("klp_test_wait [klp_test_target]", "kthread"),
+    function="klp_test_wait [klp_test_target]",
+)
+TRANSITION: Final = TransitionReport(
+    "klp_v3", "patched", 134, timeout=300.0, on_timeout="reverse", may_force=False, stragglers=(HELD,), since=1000.0
 )
 
 

@@ -3,7 +3,8 @@
 
 What a job does is in the name of the livepatch: "quick", "over" (before anybody looks), "busy" (it changes while it is
 looked at), "slow" (until it is canceled), "early" (the same, and its caller is interrupted before he knows of the job),
-"stubborn" (it may not be canceled), "forbidden" (nobody may), "crash" (klpd dies of being looked at).
+"stubborn" (it may not be canceled), "forbidden" (nobody may), "crash" (klpd dies of being looked at).  A transition
+runs for as long as it has been asked for twice.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from klpd.daemon.loop import Loop
 from klpd.errors import ModuleFormatError, NotAuthorizedError, PolicyError
 from klpd.plain import to_plain
 from klpd.report import BUS_NAME, JOB_INTERFACE, MANAGER_INTERFACE, MANAGER_PATH, MANIFESTS, JobState, StepState
-from tests.unit.ctl.examples import PLAN, STATUS, VETOED, job
+from tests.unit.ctl.examples import PLAN, STATUS, TRANSITION, VETOED, job
 
 if TYPE_CHECKING:
     from klpd.daemon.bus import Call, Publication
@@ -38,11 +39,16 @@ class FakeJob:
 
     def __init__(self, loop: Loop, bus: Bus, number: int, what: str) -> None:
         self._loop = loop
+        self._number = number
         self.path = f"{MANAGER_PATH}/job/{number}"
         self._what = what
         self._report = RUNNING
         methods = {"Cancel": self._cancel}
         self._publication: Publication = bus.publish(self.path, _interface(JOB_INTERFACE), methods, self._properties)
+
+    @property
+    def report(self) -> JobReport:
+        return replace(self._report, id=self._number)
 
     def change(self, *reports: JobReport) -> None:
         for each in reports:
@@ -77,15 +83,28 @@ class FakeKlpd:
         self._loop = loop
         self._bus = bus
         self._jobs: list[FakeJob] = []
+        self._transitions = [TRANSITION, TRANSITION]
         methods = {
-            "GetStatus": lambda _call: to_dictionary(to_plain(STATUS)),
+            "GetStatus": self._status,
+            "GetTransition": self._transition,
             "Check": self._check,
+            "PlanApply": self._plan_apply,
             "PlanDisable": lambda _call: to_dictionary(to_plain(PLAN)),
             "Apply": self._apply,
             "Disable": self._disable,
+            "Remove": lambda call: self._begin(call.text(0)),
             "Reload": self._reload,
         }
         bus.publish(MANAGER_PATH, _interface(MANAGER_INTERFACE), methods, dict)
+
+    def _status(self, _call: Call) -> object:
+        return to_dictionary(to_plain(replace(STATUS, jobs=tuple(each.report for each in self._jobs))))
+
+    def _transition(self, _call: Call) -> object:
+        return to_dictionary(to_plain(self._transitions.pop() if self._transitions else {}))
+
+    def _plan_apply(self, call: Call) -> object:
+        return to_dictionary(to_plain(replace(PLAN, goal=f"apply {', '.join(_contents(call))}")))
 
     def _check(self, call: Call) -> object:
         with call.file(0) as file:
@@ -98,8 +117,7 @@ class FakeKlpd:
         return to_dictionary(to_plain(replace(VETOED, livepatch=f"{call.text(1)}={content}")))
 
     def _apply(self, call: Call) -> str:
-        with call.file(0) as file:
-            return self._begin(file.read().decode())
+        return self._begin(_contents(call)[-1].rpartition("=")[2])
 
     def _disable(self, call: Call) -> str:
         if call.text(0) == "early":
@@ -131,6 +149,15 @@ class FakeKlpd:
 
     def _reload(self, _call: Call) -> None:
         raise PolicyError("no such key", file="/etc/klpd/policy.d/50-site.toml", line=3, column=1)
+
+
+def _contents(call: Call) -> list[str]:
+    """NAME=CONTENT of each file handed over as an a(hs)."""
+    found = []
+    for file, name in call.files(0):
+        with file:
+            found.append(f"{name}={file.read().decode()}")
+    return found
 
 
 def _interface(name: str) -> str:

@@ -6,28 +6,44 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from klpd import __version__
 from klpd.ctl import requests
 from klpd.ctl.cli import parse
-from klpd.ctl.requests import Apply, CommandLine, Disable, Perform, Plan, Revert
+from klpd.ctl.requests import Apply, CommandLine, Disable, Force, Perform, Plan, Remove, Revert
 from klpd.ctl.since import since
+from klpd.ctl.understand import words_of
 
 
 @pytest.mark.parametrize(
     ("words", "request_"),
     [
         ("status", requests.Status()),
+        ("list", requests.List(names=False)),
+        ("list --names", requests.List(names=True)),
         ("inspect lp.ko", requests.Inspect("lp.ko")),
         ("check lp.ko", requests.Check("lp.ko")),
-        ("plan apply lp.ko", Plan(Apply("lp.ko"))),
+        ("plan apply lp.ko", Plan(Apply(("lp.ko",)))),
+        ("plan apply a.ko b.ko", Plan(Apply(("a.ko", "b.ko")))),
         ("plan disable klp_v1", Plan(Disable("klp_v1"))),
+        ("plan remove klp_v1", Plan(Remove("klp_v1"))),
+        ("plan force", Plan(Force(""))),
         ("plan revert", Plan(Revert(""))),
         ("plan revert --to original", Plan(Revert("original"))),
-        ("apply lp.ko", Perform(Apply("lp.ko"), confirmed=True)),
+        ("apply lp.ko", Perform(Apply(("lp.ko",)), confirmed=True)),
+        ("apply b.ko a.ko -", Perform(Apply(("b.ko", "a.ko", "-")), confirmed=True)),
         ("disable klp_v1", Perform(Disable("klp_v1"), confirmed=True)),
+        ("remove klp_v1", Perform(Remove("klp_v1"), confirmed=True)),
         ("revert", Perform(Revert(""), confirmed=False)),
         ("revert --to klp_v1 -y", Perform(Revert("klp_v1"), confirmed=True)),
+        ("force", Perform(Force(""), confirmed=False)),
+        ("force --yes klp_v1", Perform(Force("klp_v1"), confirmed=True)),
+        ("blockers", requests.Blockers(follow=False)),
+        ("blockers -f", requests.Blockers(follow=True)),
+        ("jobs", requests.ListJobs()),
+        ("wait 7", requests.Wait(7)),
         ("log", requests.Log(50, None, follow=False)),
         ("log -n 3 -f", requests.Log(3, None, follow=True)),
         ("log --since 2026-03-01T00:00:00+00:00", requests.Log(None, 1772323200.0, follow=False)),
@@ -41,7 +57,60 @@ from klpd.ctl.since import since
     ],
 )
 def test_commands(words: str, request_: requests.Request) -> None:
-    assert parse(words.split()) == CommandLine(request_, json=False, debug=False)
+    assert parse(words.split()) == CommandLine(request_)
+
+
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1)
+FILES = st.lists(TEXTS, min_size=1).map(tuple)
+CHANGES = st.one_of(
+    st.builds(Apply, FILES),
+    st.builds(Disable, TEXTS),
+    st.builds(Remove, TEXTS),
+    st.builds(Revert, st.just("") | TEXTS),
+    st.builds(Force, st.just("") | TEXTS),
+)
+TIMES = st.integers(0, 1 << 32).map(float)
+REQUESTS = st.one_of(
+    st.sampled_from(
+        [
+            requests.Status(),
+            requests.ListJobs(),
+            requests.PolicyCat(),
+            requests.Reload(),
+            requests.GuardStatus(),
+            requests.OpenGuard(),
+            requests.CloseGuard(),
+        ]
+    ),
+    st.builds(requests.List, st.booleans()),
+    st.builds(requests.Inspect, TEXTS),
+    st.builds(requests.Check, TEXTS),
+    st.builds(Plan, CHANGES),
+    CHANGES.flatmap(
+        lambda change: st.builds(
+            Perform, st.just(change), st.booleans() if isinstance(change, Revert | Force) else st.just(value=True)
+        )
+    ),
+    st.builds(requests.Blockers, st.booleans()),
+    st.builds(requests.Wait, st.integers(0)),
+    st.builds(requests.Log, st.integers(0), st.none() | TIMES, st.booleans()),
+    st.builds(requests.Log, st.none(), TIMES, st.booleans()),
+    st.builds(requests.PolicyCheck, st.just(()) | FILES),
+)
+
+
+@given(REQUESTS)
+def test_the_words_of_a_request_ask_for_it(request_: requests.Request) -> None:
+    assert parse(words_of(request_)).request == request_
+
+
+@pytest.mark.parametrize("words", ["-H root@example.org status", "status --host=root@example.org"])
+def test_another_host_may_be_named(words: str) -> None:
+    assert parse(words.split()) == CommandLine(requests.Status(), host="root@example.org")
+
+
+def test_nobody_need_be_asked_for_a_password() -> None:
+    assert not parse(["apply", "lp.ko", "--no-ask-password"]).ask_password
 
 
 @pytest.mark.parametrize("words", ["--json status", "status --json", "--debug --json status"])
@@ -56,6 +125,9 @@ def test_general_options_stand_before_or_after_the_command(words: str) -> None:
         ("frobnicate", "invalid choice: 'frobnicate'"),
         ("apply", "FILE"),
         ("plan", "COMMAND"),
+        ("wait job", "'job' is no job"),
+        ("--host= status", "'' is no host"),
+        ("--host=-oProxyCommand=reboot status", "is no host"),
         ("log -n -1", "-n"),
         ("log -n few", "'few' is no number of entries"),
         ("log --since soon", "'soon' is no time"),

@@ -10,15 +10,26 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from klpd.ctl import requests
-from klpd.ctl.commands import INTERRUPTED, Commands
+from klpd.ctl import commands, requests
+from klpd.ctl.commands.change import INTERRUPTED
 from klpd.ctl.console import Console
+from klpd.ctl.context import Context
 from klpd.ctl.requests import Apply, Change, Disable, Perform, Plan, Revert
 from klpd.ctl.service import Interrupted, JobEvent
 from klpd.errors import DaemonUnavailableError, ExitStatus, PolicyError, UsageError
 from klpd.model import Decision, Verdict
 from klpd.plain import from_plain, to_plain
-from klpd.report import Defence, DefenceState, JobReport, JobState, PlanReport, Status, StepReport, StepState
+from klpd.report import (
+    Defence,
+    DefenceState,
+    JobReport,
+    JobState,
+    PlanReport,
+    Status,
+    StepReport,
+    StepState,
+    TransitionReport,
+)
 from tests.unit.ctl.examples import (
     ALONE,
     APPROVED,
@@ -62,6 +73,7 @@ class Klpd:
     plan_: PlanReport = PLAN
     status_: Status = STATUS
     events: tuple[JobEvent, ...] = (DONE,)
+    transitions: list[TransitionReport] = field(default_factory=list)
     begun: list[Change] = field(default_factory=list)
     canceled: int = 0
     reloads: int = 0
@@ -69,6 +81,9 @@ class Klpd:
 
     def status(self) -> Status:
         return self.status_
+
+    def transition(self) -> TransitionReport | None:
+        return self.transitions.pop(0) if self.transitions else None
 
     def check(self, file: str) -> Verdict:
         assert file == "lp.ko"
@@ -114,6 +129,9 @@ class Computer:
 
     def stack(self) -> Stack:
         return ALONE
+
+    def livepatch_names(self) -> tuple[str, ...]:
+        return tuple(each.name for each in ALONE.livepatches)
 
     def policy(self) -> Policy:
         return POLICY
@@ -161,7 +179,7 @@ def run(request: requests.Request, klpd: Klpd | None, *, json: bool = False, typ
             raise DaemonUnavailableError("klpd is not running")
         return klpd
 
-    status = Commands(Console(keyboard, out, err, {}), connect, Computer(), json=json).run(request)
+    status = commands.run(request, Context(Console(keyboard, out, err, {}), connect, Computer(), json=json))
     return Outcome(status, out.getvalue(), err.getvalue())
 
 
@@ -177,9 +195,9 @@ def test_status_without_klpd_shows_the_kernels_livepatches_and_fails() -> None:
     def connect() -> Klpd:
         raise DaemonUnavailableError("klpd is not running")
 
-    commands = Commands(Console(io.StringIO(), out, io.StringIO(), {}), connect, Computer(), json=False)
+    context = Context(Console(io.StringIO(), out, io.StringIO(), {}), connect, Computer(), json=False)
     with pytest.raises(DaemonUnavailableError):
-        commands.run(requests.Status())
+        commands.run(requests.Status(), context)
     assert "klp_v2" in out.getvalue()
 
 
@@ -212,15 +230,15 @@ def test_inspect_needs_no_klpd() -> None:
 @pytest.mark.parametrize(("plan", "status"), [(PLAN, ExitStatus.OK), (REFUSED_PLAN, ExitStatus.VETOED)])
 def test_a_plan_is_shown_and_nothing_is_begun(plan: PlanReport, status: ExitStatus) -> None:
     klpd = Klpd(plan_=plan)
-    outcome = run(Plan(Apply("lp.ko")), klpd)
+    outcome = run(Plan(Apply(("lp.ko",))), klpd)
     assert (outcome.status, klpd.begun) == (status, [])
     assert outcome.out.startswith(plan.goal)
 
 
 def test_apply_shows_the_steps_as_they_happen_and_the_result() -> None:
     klpd = Klpd(events=(job(JobState.RUNNING, StepState.RUNNING, StepState.PENDING), DONE))
-    outcome = run(Perform(Apply("lp.ko"), confirmed=True), klpd)
-    assert (outcome.status, klpd.begun) == (ExitStatus.OK, [Apply("lp.ko")])
+    outcome = run(Perform(Apply(("lp.ko",)), confirmed=True), klpd)
+    assert (outcome.status, klpd.begun) == (ExitStatus.OK, [Apply(("lp.ko",))])
     assert outcome.out.splitlines() == [
         "loading klp_v3 ...",
         "loading klp_v3: done",
@@ -231,7 +249,7 @@ def test_apply_shows_the_steps_as_they_happen_and_the_result() -> None:
 
 def test_success_without_doing_anything_is_said() -> None:
     klpd = Klpd(events=(job(JobState.DONE, message="nothing to do: it is so already"),))
-    outcome = run(Perform(Apply("lp.ko"), confirmed=True), klpd)
+    outcome = run(Perform(Apply(("lp.ko",)), confirmed=True), klpd)
     assert outcome == Outcome(ExitStatus.OK, "apply klp_v3: done (nothing to do: it is so already)\n", "")
 
 
@@ -254,15 +272,15 @@ def test_a_refused_change_tells_its_reasons_as_check_does() -> None:
 )
 def test_a_job_that_fails_ends_with_its_message_and_the_status_of_its_error(error: str, status: ExitStatus) -> None:
     klpd = Klpd(events=(job(JobState.FAILED, error=error, message="it did not work"),))
-    outcome = run(Perform(Apply("lp.ko"), confirmed=True), klpd)
+    outcome = run(Perform(Apply(("lp.ko",)), confirmed=True), klpd)
     assert outcome == Outcome(status, "", "klpctl: apply klp_v3: it did not work\n")
 
 
 def test_interrupted_twice_the_job_is_left_alone() -> None:
     klpd = Klpd(events=(job(), Interrupted(), Interrupted()))
-    outcome = run(Perform(Apply("lp.ko"), confirmed=True), klpd)
+    outcome = run(Perform(Apply(("lp.ko",)), confirmed=True), klpd)
     assert (outcome.status, klpd.canceled) == (INTERRUPTED, 1)
-    assert "the job goes on" in outcome.err
+    assert "to follow it: klpctl wait 7" in outcome.err
 
 
 REVERT = Perform(Revert(""), confirmed=False)
@@ -312,8 +330,8 @@ def test_in_audit_mode_it_is_begun_all_the_same() -> None:
         (requests.Status(), STATUS),
         (requests.Inspect("lp.ko"), livepatch(3)),
         (requests.Check("lp.ko"), APPROVED),
-        (Plan(Apply("lp.ko")), PLAN),
-        (Perform(Apply("lp.ko"), confirmed=True), DONE),
+        (Plan(Apply(("lp.ko",))), PLAN),
+        (Perform(Apply(("lp.ko",)), confirmed=True), DONE),
         (REVERT, DONE),
     ],
 )

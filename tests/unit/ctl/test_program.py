@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from klpd.ctl.commands import INTERRUPTED
+from klpd.ctl.commands.change import INTERRUPTED
 from klpd.errors import ExitStatus
 from klpd.plain import to_plain
 from tests.unit.ctl.examples import STATUS
@@ -61,15 +61,16 @@ def start(bus: str, *arguments: str) -> Process:
     return subprocess.Popen(
         [sys.executable, "-m", "klpd.ctl", *arguments],
         env=on(bus),
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
 
 
-def run(bus: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(bus: str, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     process = start(bus, *arguments)
-    out, err = process.communicate(timeout=TIMEOUT)
+    out, err = process.communicate(stdin, timeout=TIMEOUT)
     assert "Traceback" not in err
     return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
@@ -93,10 +94,9 @@ def test_help_imports_next_to_nothing() -> None:
         "klpd.ctl",
         "klpd.ctl.__main__",
         "klpd.ctl.cli",
-        "klpd.ctl.requests",
         "klpd.errors",
     }
-    assert not imported & {"gi", "json", "datetime", "systemd", "pydbus", "elftools"}
+    assert not imported & {"gi", "json", "dataclasses", "datetime", "subprocess", "systemd", "pydbus", "elftools"}
 
 
 @pytest.mark.usefixtures("klpd")
@@ -104,7 +104,12 @@ def test_status_imports_no_more_than_the_bus(bus: str, monkeypatch: pytest.Monke
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus)
     imported = imported_by("status")
     assert "gi" in imported
-    assert not imported & {"pydbus", "elftools", "systemd", "klpd.ctl.progress", "klpd.ctl.journal", "json"}
+    assert not imported & {"pydbus", "elftools", "systemd", "json", "subprocess", "klpd.judge.rules"}
+    assert not imported & {f"klpd.ctl.{each}" for each in ("progress", "journal", "job_events", "remote")}
+
+
+def test_completing_a_name_does_not_wait_for_the_bus() -> None:
+    assert not imported_by("list", "--names") & {"gi", "klpd.model"}
 
 
 @pytest.mark.usefixtures("klpd")
@@ -130,6 +135,52 @@ def test_the_manifest_beside_the_file_goes_along(bus: str, tmp_path: Path) -> No
     (tmp_path / "lp.livepatch.toml").write_text("the manifest")
     told = " ".join(run(bus, "check", str(file)).stdout.split())
     assert told.endswith(f"lp.ko.xz=the module, {tmp_path}/lp.livepatch.toml=the manifest: vetoed")
+
+
+@pytest.mark.usefixtures("klpd")
+def test_several_files_are_handed_over_in_their_order(bus: str, tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        (tmp_path / name).write_text(f"bytes of {name}")
+    done = run(bus, "plan", "apply", str(tmp_path / "b"), str(tmp_path / "a"))
+    assert done.stdout.startswith(f"apply {tmp_path}/b=bytes of b, {tmp_path}/a=bytes of a\n")
+
+
+@pytest.mark.usefixtures("klpd")
+def test_standard_input_is_a_file_too(bus: str) -> None:
+    done = run(bus, "check", "-", stdin="bytes of the module")
+    assert done.stdout.endswith("standard input=bytes of the module: vetoed\n")
+    empty = run(bus, "check", "-")
+    assert empty.returncode == ExitStatus.USAGE
+    assert "standard input is empty" in empty.stderr
+
+
+@pytest.mark.usefixtures("klpd")
+def test_blockers_are_followed_until_the_transition_has_ended(bus: str) -> None:
+    followed = run(bus, "blockers", "--follow")
+    assert followed.returncode == ExitStatus.OK
+    assert followed.stdout.count("klp_test_held (pid 812, tid 813)") == 1
+    assert followed.stdout.endswith("\nthe transition of klp_v3 has ended\n")
+    after = run(bus, "blockers")
+    assert (after.returncode, after.stdout) == (ExitStatus.OK, "no transition runs\n")
+
+
+@pytest.mark.usefixtures("klpd")
+def test_somebody_elses_job_can_be_waited_for_and_left_with_ctrl_c(bus: str) -> None:
+    owner = start(bus, "disable", "slow")
+    assert owner.stdout is not None
+    owner.stdout.readline()
+    waiting = start(bus, "wait", "1")
+    interrupt_once_running(waiting)
+    _out, err = waiting.communicate(timeout=TIMEOUT)
+    assert waiting.returncode == INTERRUPTED
+    assert err == "klpctl: the job goes on without klpctl; to follow it: klpctl wait 1\n"
+    again = start(bus, "wait", "1")
+    assert again.stdout is not None
+    again.stdout.readline()
+    owner.send_signal(signal.SIGINT)
+    owner.communicate(timeout=TIMEOUT)
+    assert again.communicate(timeout=TIMEOUT)[1] == "klpctl: apply klp_v3: canceled\n"
+    assert again.returncode == owner.returncode == ExitStatus.FAILED
 
 
 @pytest.mark.usefixtures("klpd")

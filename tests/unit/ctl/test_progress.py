@@ -68,7 +68,19 @@ def test_the_live_line_tells_that_a_transition_goes_back() -> None:
 
 
 def test_the_live_line_tells_what_a_job_waits_for() -> None:
-    assert live_text(job(JobState.WAITING), 80) == "waiting for its turn"
+    assert live_text(job(JobState.WAITING), 80) == "waiting for its turn; klpctl jobs lists what comes before it"
+
+
+def test_the_live_line_leaves_the_terminal_to_polkit() -> None:
+    assert live_text(job(JobState.AUTHORIZING), 80) == ""
+
+
+def test_the_lines_of_a_transition_that_goes_back_say_so() -> None:
+    out = io.StringIO()
+    PlainLines(out).report(job(JobState.REVERSING, DONE, RUNNING, progress=0.5, stragglers=(SLEEPER,)))
+    assert out.getvalue().splitlines()[-1] == (
+        "2/2 removing the module klp_v2, going back: transition 50% (1 task left: 812 sleeper)"
+    )
 
 
 def test_nothing_is_live_once_the_job_has_ended() -> None:
@@ -100,11 +112,11 @@ def test_a_terminal_keeps_what_has_happened_and_rewrites_what_goes_on() -> None:
     out = io.StringIO()
     display = LiveLine(out, 80)
     display.report(job(JobState.RUNNING, RUNNING, PENDING, progress=0.5, stragglers=CROWD))
-    assert screen(out.getvalue())[-1].startswith("loading klp_v3 [##########..........] transition 50%")
+    assert screen(out.getvalue())[-1].startswith("1/2 loading klp_v3 [##########..........] transition 50%")
     display.report(job(JobState.RUNNING, RUNNING, PENDING, progress=0.99, stragglers=(SLEEPER,)))
     display.note("a note")
     display.report(job(JobState.RUNNING, DONE, RUNNING))
-    assert screen(out.getvalue()) == ["a note", "loading klp_v3: done", "removing the module klp_v2 ..."]
+    assert screen(out.getvalue()) == ["a note", "loading klp_v3: done", "2/2 removing the module klp_v2 ..."]
     display.report(job(JobState.DONE, DONE, DONE))
     display.close()
     assert screen(out.getvalue()) == ["a note", "loading klp_v3: done", "removing the module klp_v2: done", ""]

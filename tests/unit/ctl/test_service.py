@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from klpd import errors
-from klpd.ctl.client import explain
+from klpd.ctl.bus_errors import explain
 from klpd.ctl.service import RemoteError, exit_status_of
 from klpd.errors import DaemonUnavailableError, ExitStatus, KlpdError, NotAuthorizedError
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from klpd.ctl.page import Page
-from klpd.ctl.show_status import show_stack, show_status
-from klpd.judge.drift import Drift
-from klpd.model import Decision, Finding, Installed, Rule, RuleKind, Stack, Verdict
+from klpd.ctl.show_stack import show_stack
+from klpd.ctl.show_status import show_status
+from klpd.model import Decision, Drift, Finding, Installed, Rule, RuleKind, Stack, Verdict
 from klpd.report import JobState, StepState
 from tests.unit.ctl.examples import NAMES, STATUS, job, text_of
 
@@ -32,7 +32,7 @@ def test_the_status_shows_policy_defences_stack_and_what_is_left_over() -> None:
         "(not loaded)  222222222222\n"
         "  2  kpatch_1   unknown                             unknown  patching  -                      "
         "              -\n"
-        "  left over: klp_v1, no longer in force; klpctl disable klp_v1 removes its module\n"
+        "  left over: klp_v1, no longer in force; klpctl remove klp_v1 removes its module\n"
         "  left over: klp_v0, no longer in force; its module is in use, or kept until the next boot"
     )
 
@@ -69,7 +69,11 @@ def test_drift_is_shown_with_the_rule_that_it_goes_against() -> None:
 def test_jobs_are_shown_until_they_have_ended() -> None:
     running = job(JobState.RUNNING, StepState.RUNNING, progress=0.87)
     text = text_of(show_status(replace(STATUS, jobs=(running,)), Page(), NAMES))
-    assert text.endswith("Jobs\n  id  goal          is       progress\n  7   apply klp_v3  running  87%")
+    assert text.endswith(
+        "Jobs\n"
+        "  id  kind   goal          is       who   progress\n"
+        "  7   apply  apply klp_v3  running  klpd  0 of 1 step"
+    )
     ended = replace(STATUS, jobs=(job(JobState.DONE),))
     assert "Jobs" not in text_of(show_status(ended, Page(), NAMES))
 

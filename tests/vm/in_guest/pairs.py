@@ -58,7 +58,7 @@ class Klpd:
     def load(self, name: str) -> str:
         file = str(FOLDER / f"{name}.ko")
         verdict = self._service.check(file).decision
-        return f"{verdict} {self._end(self._service.start(Apply(file)))}"
+        return f"{verdict} {self._end(self._service.start(Apply((file,))))}"
 
     def take_out(self, name: str) -> None:
         assert self._end(self._service.start(Disable(name))) == "done"

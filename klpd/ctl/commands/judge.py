@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What would happen: `klpctl inspect`, `klpctl check` and `klpctl plan`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from klpd.errors import DaemonUnavailableError, ExitStatus
+
+if TYPE_CHECKING:
+    from klpd.ctl.context import Context
+    from klpd.ctl.requests import Change
+    from klpd.model import Decision, Verdict
+    from klpd.report import PlanReport
+
+
+def inspect(context: Context, file: str) -> int:
+    from klpd.ctl.show_livepatch import show_livepatch
+
+    livepatch = context.machine.livepatch(file)
+    if context.json:
+        context.console.json(livepatch)
+    else:
+        names = context.machine.names() if livepatch.carried else {}
+        context.console.show(show_livepatch(livepatch, context.console.page, names))
+    return ExitStatus.OK
+
+
+def check(context: Context, file: str) -> int:
+    try:
+        service = context.connect()
+        verdict = service.check(file)
+    except DaemonUnavailableError as error:
+        verdict = _judged_here(context, file)
+        context.console.complain(f"judged without klpd, this is what it would say: {error}")
+    show_verdict(context, verdict)
+    return status_of(verdict.decision)
+
+
+def _judged_here(context: Context, file: str) -> Verdict:
+    from klpd.judge.verdict import judge
+    from klpd.model import Load
+
+    livepatch = context.machine.livepatch(file)
+    return judge(context.machine.stack(), Load(livepatch), context.machine.policy())
+
+
+def plan(context: Context, change: Change) -> int:
+    plan = context.connect().plan(change)
+    show_plan(context, plan)
+    return status_of(plan.decision)
+
+
+def show_verdict(context: Context, verdict: Verdict) -> None:
+    """A verdict in whole."""
+    from klpd.ctl import show_verdict
+
+    if context.json:
+        context.console.json(verdict)
+    else:
+        names = context.machine.names() if verdict.changes else {}
+        context.console.show(show_verdict.show_verdict(verdict, context.console.page, names))
+
+
+def show_plan(context: Context, plan: PlanReport) -> None:
+    """The steps of a plan."""
+    from klpd.ctl import show_verdict
+
+    if context.json:
+        context.console.json(plan)
+    else:
+        context.console.show(show_verdict.show_plan(plan, context.console.page, context.machine.names()))
+
+
+def status_of(decision: Decision) -> ExitStatus:
+    """The exit status for a verdict."""
+    return {
+        "allow": ExitStatus.OK,
+        "deny": ExitStatus.VETOED,
+        "unknown": ExitStatus.CANNOT_TELL,
+    }[decision.value]

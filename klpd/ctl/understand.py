@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""From argparse's namespace to a request, and from a request to the words that ask for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, assert_never
+
+from klpd.ctl import requests
+from klpd.ctl.requests import Apply, CommandLine, Disable, Force, Perform, Plan, Remove, Revert
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Callable
+
+    from klpd.ctl.requests import Change, Request
+
+_LAST: Final = 50
+"""Journal entries shown where nothing says how many."""
+
+
+def command_line(given: Namespace) -> CommandLine:
+    """What was given, as values."""
+    # Options that were not given are absent: each may stand before or after the command.
+    common = {each: value for each, value in vars(given).items() if each in ("json", "debug", "host", "ask_password")}
+    return CommandLine(_request(given), **common)
+
+
+def _request(given: Namespace) -> Request:
+    match given.command.split():
+        case ["status"]:
+            return requests.Status()
+        case ["list"]:
+            return requests.List(given.names)
+        case ["inspect"]:
+            return requests.Inspect(given.file)
+        case ["check"]:
+            return requests.Check(given.file)
+        case ["plan", kind]:
+            return Plan(_change(kind, given))
+        case ["apply" | "disable" | "remove" as kind]:
+            return Perform(_change(kind, given), confirmed=True)
+        case ["revert" | "force" as kind]:
+            return Perform(_change(kind, given), confirmed=given.yes)
+        case ["blockers"]:
+            return requests.Blockers(given.follow)
+        case ["jobs"]:
+            return requests.ListJobs()
+        case ["wait"]:
+            return requests.Wait(given.job)
+        case ["log"]:
+            count = _LAST if given.lines is None and given.since is None else given.lines
+            return requests.Log(count, given.since, given.follow)
+        case ["policy", "check"]:
+            return requests.PolicyCheck(tuple(given.files))
+        case ["policy", "cat"]:
+            return requests.PolicyCat()
+        case ["reload"]:
+            return requests.Reload()
+        case ["guard", "status"]:
+            return requests.GuardStatus()
+        case ["guard", "open"]:
+            return requests.OpenGuard()
+        case ["guard", "close"]:
+            return requests.CloseGuard()
+    raise ValueError(f"{given.command} has no meaning")
+
+
+def _change(kind: str, given: Namespace) -> Change:
+    match kind:
+        case "apply":
+            return Apply(tuple(given.files))
+        case "disable":
+            return Disable(given.name)
+        case "remove":
+            return Remove(given.name)
+        case "revert":
+            return Revert(given.to)
+        case "force":
+            return Force(given.name)
+    raise ValueError(f"{kind} is no change")
+
+
+def files_of(request: Request) -> tuple[str, ...]:
+    """The files that a request names, in their order."""
+    match request:
+        case requests.Inspect(file) | requests.Check(file):
+            return (file,)
+        case Plan(Apply(files)) | Perform(Apply(files)) | requests.PolicyCheck(files):
+            return files
+    return ()
+
+
+def words_of(request: Request, file: Callable[[str], str] = str) -> list[str]:
+    """The words that ask for `request`, with `file` of the files that it names."""
+    match request:
+        case requests.Status():
+            return ["status"]
+        case requests.List(names):
+            return ["list", *_option("--names", given=names)]
+        case requests.Inspect(path):
+            return ["inspect", "--", file(path)]
+        case requests.Check(path):
+            return ["check", "--", file(path)]
+        case Plan(change):
+            return ["plan", *_change_words(change, file)]
+        case Perform(change, confirmed):
+            asks = isinstance(change, Revert | Force)
+            command, *rest = _change_words(change, file)
+            return [command, *_option("--yes", given=confirmed and asks), *rest]
+        case requests.Blockers(follow):
+            return ["blockers", *_option("--follow", given=follow)]
+        case requests.ListJobs():
+            return ["jobs"]
+        case requests.Wait(job):
+            return ["wait", str(job)]
+        case requests.Log(count, since, follow):
+            lines = [] if count is None else ["--lines", str(count)]
+            return ["log", *lines, *_since(since), *_option("--follow", given=follow)]
+        case requests.PolicyCheck(files):
+            return ["policy", "check", "--", *map(file, files)]
+        case requests.PolicyCat():
+            return ["policy", "cat"]
+        case requests.Reload():
+            return ["reload"]
+        case requests.GuardStatus():
+            return ["guard", "status"]
+        case requests.OpenGuard():
+            return ["guard", "open"]
+        case requests.CloseGuard():
+            return ["guard", "close"]
+        case _:
+            assert_never(request)
+
+
+def _change_words(change: Change, file: Callable[[str], str]) -> list[str]:
+    match change:
+        case Apply(files):
+            return ["apply", "--", *map(file, files)]
+        case Disable(name):
+            return ["disable", "--", name]
+        case Remove(name):
+            return ["remove", "--", name]
+        case Revert(to):
+            return ["revert", f"--to={to}"]
+        case Force(name):
+            return ["force", *(["--", name] if name else [])]
+        case _:
+            assert_never(change)
+
+
+def _option(option: str, *, given: bool) -> list[str]:
+    return [option] if given else []
+
+
+def _since(since: float | None) -> list[str]:
+    if since is None:
+        return []
+    from datetime import UTC, datetime
+
+    return ["--since", datetime.fromtimestamp(since, UTC).isoformat()]
