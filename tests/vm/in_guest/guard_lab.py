@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from klpd.errors import GuardError, KernelError
 from klpd.kernel import bpf, guard_selftest, modules
 from klpd.kernel.bpf.handles import Link
-from klpd.kernel.guard import DIRECTORY, HOOKS, Guard, GuardEvent, GuardMode
+from klpd.kernel.guard import ANY_LIVEPATCH, DIRECTORY, HOOKS, Guard, GuardEvent, GuardMode, GuardPermission
 from klpd.kernel.memory import KernelMemory
 from klpd.plain import to_plain
 
@@ -163,6 +163,11 @@ def approve(path: str, seconds: str, generation: str = "") -> None:
     Guard().approve(digest, seconds=float(seconds), generation=int(generation) if generation else None)
 
 
+def permit_writes() -> None:
+    """Let anybody write to the attributes of any livepatch."""
+    Guard().permit({ANY_LIVEPATCH: GuardPermission(0, enabled=True, force=True)})
+
+
 def approve_many(count: str, seconds: str) -> int:
     """Approve so many digests: how many the guard had room for."""
     guard = Guard()
@@ -243,7 +248,7 @@ STEPS: dict[str, Callable[..., object]] = {
     each.__name__: each
     for each in (
         load, evade, load_at_once, load_until, close, take_over, status, test, remove, lose_pins, set_mode, approve,
-        approve_many, withdraw, events, counters, digests, patches, tasks, costs, verifier,
+        approve_many, permit_writes, withdraw, events, counters, digests, patches, tasks, costs, verifier,
     )
 }  # fmt: skip
 
