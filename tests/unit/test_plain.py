@@ -97,7 +97,11 @@ def test_a_nested_value_is_plain_all_through() -> None:
     }
 
 
-@pytest.mark.parametrize("value", [None, b"bytes", object(), Odd(b"bytes"), (None,), Leaf], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [None, b"bytes", object(), Odd(b"bytes"), (None,), Leaf],
+    ids=["None", "bytes", "an object", "an object with bytes in it", "None in a tuple", "a class"],
+)
 def test_what_has_no_plain_form_is_an_error_of_the_program(value: object) -> None:
     with pytest.raises(TypeError, match="has no plain form"):
         to_plain(value)
