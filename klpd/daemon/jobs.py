@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import logging
-import queue
 import threading
+from collections import deque
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from klpd.daemon.sequence import CanceledError, Sequence, veto
 from klpd.errors import INTERNAL_ERROR, JobError, KlpdError, LimitError
 from klpd.judge.verdict import obstructs
+from klpd.model import Force, Reverse
 from klpd.report import JobReport, JobState, StepReport, StepState
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _MOST_UNFINISHED: Final = 64
+_ON_TRANSITIONS: Final = ("revert", "force")
+"""The kinds of jobs that may be about the running transition."""
 
 
 class Job:
@@ -88,7 +92,10 @@ class Job:
 
 
 class Jobs:
-    """The queue of jobs and the thread that works it off.
+    """The queue of jobs and the thread that works it off, one after another.
+
+    What is asked of the running transition itself, to reverse or to force it, cannot wait for the job that waits for
+    its end: that has its turn in the midst of the other one.
 
     `approved` is told the digest of each livepatch that a job loaded and that every rule allows.
     `changed` is called, from any thread, whenever a job's report is another; `ended` on the worker's thread, after a
@@ -111,7 +118,8 @@ class Jobs:
         self._unfinished_file = unfinished
         self._changed = changed
         self._ended = ended
-        self._queue: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self._queue: deque[Job] = deque()
+        self._queued = threading.Condition()
         self._last_id = unfinished.last_id
         self._unfinished: set[int] = set()
         threading.Thread(target=self._work, name="jobs", daemon=True).start()
@@ -132,7 +140,10 @@ class Jobs:
         """Let an authorized job take its turn."""
         if job.resumed is None:
             job.set_state(JobState.WAITING)
-        self._queue.put(job)
+        with self._queued:
+            self._queue.append(job)
+            self._queued.notify()
+        self._kernel.wake()
 
     def resume(self, saved: SavedJob) -> Job:
         """A job that a former klpd left unfinished, to be enqueued; it tells at once how it was."""
@@ -154,27 +165,40 @@ class Jobs:
 
     def _work(self) -> None:
         while True:
-            job = self._queue.get()
-            error: Exception | None = None
-            message: str | None = None
-            try:
-                message = self._run(job)
-            except Exception as caught:
-                error = caught
-            try:
-                self._ended()
-            except Exception:
-                log.exception("the stack could not be looked at after job %d", job.report.id)
-            job.finish(error, message)
+            with self._queued:
+                self._queued.wait_for(lambda: self._queue)
+                job = self._queue.popleft()
+            self._carry_out(job, partial(self._run, job))
+
+    def _carry_out(self, job: Job, run: Callable[[], str | None]) -> None:
+        error: Exception | None = None
+        message: str | None = None
+        try:
+            message = run()
+        except Exception as caught:
+            error = caught
+        try:
+            self._ended()
+        except Exception:
+            log.exception("the stack could not be looked at after job %d", job.report.id)
+        job.finish(error, message)
 
     def _run(self, job: Job) -> str | None:
         if job.cancel.is_set():
             raise CanceledError("canceled before it began")
+        if job.resumed is None:
+            job.set_state(JobState.RUNNING)
+        return self._follow(job, self._plan(job))
+
+    def _plan(self, job: Job) -> Plan:
+        if job.resumed is not None and not job.resumed.actions:
+            raise JobError("klpd was restarted before the job began; ask for it again")
+        return job.prepare()
+
+    def _follow(self, job: Job, plan: Plan) -> str | None:
         if job.resumed is not None:
-            self._resume(job, job.resumed)
+            self._resume(job, job.resumed, plan)
             return None
-        job.set_state(JobState.RUNNING)
-        plan = job.prepare()
         job.planned(plan)
         policy = self._policy()
         obstacle = next((each.verdict for each in plan.steps if obstructs(each.verdict, policy)), None)
@@ -185,10 +209,8 @@ class Jobs:
         self._sequence(job).run(plan)
         return None
 
-    def _resume(self, job: Job, saved: SavedJob) -> None:
-        if not saved.actions:
-            raise JobError("klpd was restarted before the job began; ask for it again")
-        plan = job.plan = job.prepare()
+    def _resume(self, job: Job, saved: SavedJob, plan: Plan) -> None:
+        job.plan = plan
         sequence = self._sequence(job)
         if saved.report.state is JobState.REVERSING:
             sequence.end_reversal(plan.steps[saved.begun].action)
@@ -196,5 +218,27 @@ class Jobs:
         at_rest = frozenset(each.name for each in self._store.history.moments[-1].members)
         sequence.resume(plan, saved.begun, at_rest)
 
+    def _turn_the_transition(self) -> None:
+        """Carry out the jobs that wait to reverse or to force the transition that the running job waits for."""
+        for job in [each for each in list(self._queue) if each.report.kind in _ON_TRANSITIONS]:
+            try:
+                plan = self._plan(job)
+            except KlpdError:
+                continue  # it is told so when its turn has come
+            if plan.steps and isinstance(plan.steps[0].action, Reverse | Force) and not job.cancel.is_set():
+                with self._queued:
+                    self._queue.remove(job)
+                if job.resumed is None:
+                    job.set_state(JobState.RUNNING)
+                self._carry_out(job, partial(self._follow, job, plan))
+
     def _sequence(self, job: Job) -> Sequence:
-        return Sequence(self._kernel, self._policy, self._store.read, self._store.approve, job, job.cancel)
+        return Sequence(
+            self._kernel,
+            self._policy,
+            self._store.read,
+            self._store.approve,
+            job,
+            job.cancel,
+            meanwhile=self._turn_the_transition,
+        )

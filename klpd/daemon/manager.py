@@ -16,7 +16,7 @@ from klpd.daemon.authority import PolkitAction
 from klpd.daemon.bus import read_interface, to_dictionary
 from klpd.daemon.handed import read_files
 from klpd.daemon.job_objects import JobObjects, job_path
-from klpd.errors import KlpdError, NoSuchLivepatchError, UsageError
+from klpd.errors import JobError, KlpdError, NoSuchLivepatchError, UsageError
 from klpd.judge.planner import plan_apply_all, plan_disable, plan_force, plan_remove, plan_revert
 from klpd.judge.rules import Mode, OnDrift, Permission
 from klpd.judge.verdict import judge
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from klpd.daemon.store import History, Moment, Store
     from klpd.daemon.unfinished import SavedJob
     from klpd.judge.planner import Plan
-    from klpd.model import Drift, Livepatch, Stack
+    from klpd.model import Drift, Installed, Livepatch, Stack
     from klpd.report import Defence, JobReport
 
 ORIGINAL: Final = "original"
@@ -95,7 +95,7 @@ class Manager:
                 "PlanDisable": lambda call: self._plan(lambda: self._disabling(call.text(0))),
                 "PlanRemove": lambda call: self._plan(lambda: self._removing(call.text(0))),
                 "PlanForce": lambda call: self._plan(lambda: self._forcing(call.text(0))),
-                "PlanRevert": lambda call: self._plan(lambda: self._reverting(call.text(0))),
+                "PlanRevert": lambda call: self._plan(lambda: self._reverting(call.text(0), self._kernel.stack())),
                 "Apply": self._apply,
                 "Disable": self._disable,
                 "Remove": self._remove,
@@ -247,8 +247,14 @@ class Manager:
         return self._begin(call, "force", PolkitAction.FORCE, name, lambda _uid: self._forcing(name))
 
     def _revert(self, call: Call) -> object:
-        to = call.text(0)
-        return self._begin(call, "revert", PolkitAction.REVERT, to, lambda _uid: self._reverting(to))
+        to, asked = call.text(0), self._workers.submit(lambda: self._kernel.stack().transition)
+
+        def plan(_uid: int) -> Plan:
+            stack = self._kernel.stack()
+            _check_same_transition(asked.result(), stack.transition)
+            return self._reverting(to, stack)
+
+        return self._begin(call, "revert", PolkitAction.REVERT, to, plan)
 
     def _disabling(self, name: str) -> Plan:
         return plan_disable(self._stack_with(name), name, self._policies.current)
@@ -271,8 +277,7 @@ class Manager:
             raise UsageError(f"the transition that runs is not that of {name}, but of {moving.name}")
         return plan_force(stack, moving.name, self._policies.current)
 
-    def _reverting(self, to: str) -> Plan:
-        stack = self._kernel.stack()
+    def _reverting(self, to: str, stack: Stack) -> Plan:
         wanted = () if stack.transition is not None else self._wanted(stack, to)
         return plan_revert(stack, wanted, self._policies.current)
 
@@ -342,6 +347,19 @@ class Manager:
 
         self._authority.authorize(call, action, details).add_done_callback(answered)
         return done
+
+
+def _check_same_transition(asked: Installed | None, now: Installed | None) -> None:
+    """See that a way back means what it meant when somebody asked for it.  Raises JobError."""
+    if asked is not None and (now is None or now.name != asked.name):
+        raise JobError(
+            f"the transition of {asked.name} was over before it could be reversed, and nothing was done; "
+            "ask again to go back further"
+        )
+    if asked is None and now is not None:
+        raise JobError(
+            f"the transition of {now.name} has begun meanwhile, and nothing was done; ask again to reverse it"
+        )
 
 
 def _nowhere(to: str, history: History) -> UsageError:

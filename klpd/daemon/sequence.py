@@ -59,7 +59,8 @@ class Sequence:
     """Runs plans on a kernel.
 
     `data_of` gives the bytes of the livepatch with a digest; `approved` is told the digest of each that was loaded and
-    that every rule allows.
+    that every rule allows.  `meanwhile` is called again and again while a transition runs that the plan wants to end:
+    it may reverse or force it.
     """
 
     kernel: Kernel
@@ -68,6 +69,7 @@ class Sequence:
     approved: Callable[[str], None]
     observer: Observer
     cancel: threading.Event = field(default_factory=threading.Event)
+    meanwhile: Callable[[], None] = lambda: None
 
     def run(self, plan: Plan) -> None:
         """Carry out every step.
@@ -94,7 +96,7 @@ class Sequence:
         forwards = isinstance(action, Load)
         if moving is not None and moving.name == name and moving.enabled is forwards:
             self._reversed(moving)
-        self._await_transition(name, reversible=False)
+        self._await_transition(name)
         there = self.kernel.stack().find(name) is not None
         if forwards and not there and self.kernel.stack().leftover(name) is not None:
             self._remove(name)
@@ -128,22 +130,17 @@ class Sequence:
         moving = installed is not None and installed.transition
         match action:
             case Load() if installed is not None:
-                self._await_begun(name, in_force=True)
+                self._await_goal(name, enabled=True)
             case Disable() if moving or installed is None:
-                self._await_begun(name, in_force=False)
+                self._await_goal(name, enabled=False)
             case Reverse() if installed is not None and moving and installed.enabled is (name in at_rest):
-                self._await_transition(name, reversible=False)
+                self._await_transition(name)
             case Reverse() | Force() if not moving:
                 pass
             case Remove() if stack.leftover(name) is None:
                 pass
             case _:
                 self._take(action)
-
-    def _await_begun(self, name: str, *, in_force: bool) -> None:
-        self._await_transition(name)
-        if self._in_force(name) is not in_force:
-            raise JobError(f"the transition of {name} was reversed by somebody else, while klpd was restarted")
 
     def _take(self, action: Action) -> None:
         stack, verdict = self._judged(action)
@@ -153,17 +150,17 @@ class Sequence:
                 self.kernel.load(self.data_of(livepatch.digest), livepatch.name, stack.generation)
                 if verdict.decision is Decision.ALLOW:
                     self.approved(livepatch.digest)
-                self._await_transition(livepatch.name)
+                self._await_goal(livepatch.name, enabled=True)
             case Disable(name):
                 self.kernel.set_enabled(name, enabled=False)
-                self._await_transition(name)
+                self._await_goal(name, enabled=False)
             case Reverse(name):
                 moving = stack.transition
                 self.kernel.set_enabled(name, enabled=moving is None or not moving.enabled)
-                self._await_transition(name, reversible=False)
+                self._await_transition(name)
             case Force(name):
                 self.kernel.force(name)
-                self._await_transition(name, reversible=False)
+                self._await_transition(name)
             case Remove(name):
                 self._remove(name)
         found = self._found(expected)
@@ -194,24 +191,41 @@ class Sequence:
             raise veto(verdict)
         return stack, verdict
 
-    def _await_transition(self, name: str, *, reversible: bool = True) -> None:
+    def _await_goal(self, name: str, *, enabled: bool) -> None:
+        """Wait until the transition of a livepatch to where it is enabled, or is not, has come there.
+
+        Where it takes too long, or has been canceled, it is taken back or forced.  Raises JobError where somebody else
+        has reversed it.
+        """
         begun = time.monotonic()
+        may_end_it = True
         while True:
+            self.meanwhile()
             stack = self.kernel.stack()
             moving = stack.transition
-            if moving is None or moving.name != name:
-                return
+            if moving is None or moving.name != name or moving.enabled is not enabled:
+                break
             rules = self.policy().transition_of(moving)
             stragglers = self._show(stack)
-            if reversible and self.cancel.is_set():
-                reversible = self._reversed(moving)
-                if reversible:
+            if may_end_it and self.cancel.is_set():
+                may_end_it = False
+                if self._reversed(moving):
                     raise CanceledError(f"canceled: the transition of {name} was reversed")
             left = rules.timeout - (time.monotonic() - begun)
-            if reversible and left <= 0 and rules.on_timeout is not OnTimeout.WAIT:
-                reversible = False
+            if may_end_it and left <= 0 and rules.on_timeout is not OnTimeout.WAIT:
+                may_end_it = False
                 self._overdue(moving, rules, stragglers)
-            self.kernel.wait(stack, min(_LOOK, left) if reversible and left > 0 else _LOOK)
+            self.kernel.wait(stack, min(_LOOK, left) if may_end_it and left > 0 else _LOOK)
+        self._await_transition(name)
+        installed = self.kernel.stack().find(name)
+        if (installed is not None and installed.enabled) is not enabled:
+            raise JobError(f"the transition of {name} was reversed by somebody else meanwhile")
+
+    def _await_transition(self, name: str) -> None:
+        """Wait until the transition of a livepatch is over, wherever it leads to."""
+        while (moving := (stack := self.kernel.stack()).transition) is not None and moving.name == name:
+            self._show(stack)
+            self.kernel.wait(stack, _LOOK)
 
     def _overdue(self, moving: Installed, rules: TransitionRules, stragglers: tuple[Straggler, ...]) -> None:
         """Do what the policy says of a transition that takes too long."""
@@ -239,7 +253,7 @@ class Sequence:
             return False
         self.observer.reversing()
         self.kernel.set_enabled(moving.name, enabled=not moving.enabled)
-        self._await_transition(moving.name, reversible=False)
+        self._await_transition(moving.name)
         if moving.enabled:
             self._remove(moving.name)
         return True

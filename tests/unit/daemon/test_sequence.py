@@ -196,10 +196,25 @@ def test_in_audit_mode_the_policy_stands_in_nobodys_way() -> None:
 
 
 def test_a_stack_that_somebody_else_changed_meanwhile_is_reported() -> None:
-    fake = kernel(ONE, TWO, lasting=2)
-    fake.on_look = lambda looks: fake.disable_behind_the_back("klp_one") if looks == 4 else None
+    addition = livepatch("klp_add", cumulative=False)
+    fake = kernel(addition, TWO, lasting=2)
+    fake.install(TWO)
+    fake.on_look = lambda looks: fake.disable_behind_the_back("klp_two") if looks == 4 else None
     with pytest.raises(JobError, match="something else changed the stack"):
-        run(fake, plan_apply(fake.now, ONE, POLICY))
+        run(fake, plan_apply(fake.now, addition, POLICY))
+
+
+@pytest.mark.parametrize("loading", [True, False])
+def test_a_transition_that_somebody_else_reverses_is_reported_and_let_alone(*, loading: bool) -> None:
+    fake = kernel(ONE, lasting=None)
+    if not loading:
+        fake.install(ONE)
+    fake.on_look = lambda looks: fake.set_enabled("klp_one", enabled=not loading) if looks == 4 else None
+    plan = plan_apply(fake.now, ONE, POLICY) if loading else plan_disable(fake.now, "klp_one", POLICY)
+    hurried = replace(POLICY, transition=TransitionRules(timeout=0.5))
+    with pytest.raises(JobError, match="reversed by somebody else"):
+        run(fake, plan, policy=hurried)
+    assert fake.calls == (["load klp_one", "disable klp_one"] if loading else ["disable klp_one", "enable klp_one"])
 
 
 # --- Taken up again ---
