@@ -12,7 +12,7 @@ from klpd.errors import GuardError, PolicyError, UsageError
 
 if TYPE_CHECKING:
     from klpd.ctl.names import Names
-    from klpd.judge.rules import Policy
+    from klpd.judge.rules import Manifest, Policy
     from klpd.model import Livepatch, Stack
 
 
@@ -20,6 +20,8 @@ class Machine(Protocol):
     """The machine that klpctl runs on."""
 
     def livepatch(self, file: str) -> Livepatch: ...
+
+    def module(self, file: str) -> Livepatch: ...
 
     def stack(self) -> Stack: ...
 
@@ -36,6 +38,10 @@ class Machine(Protocol):
     def policy_complaints(self, file: str) -> tuple[PolicyError, ...]: ...
 
     def policy_text(self, file: str) -> str: ...
+
+    def manifest_files(self) -> tuple[str, ...]: ...
+
+    def manifest(self, file: str) -> Manifest: ...
 
 
 class ThisMachine:
@@ -67,9 +73,15 @@ class ThisMachine:
         Raises UsageError where it cannot be opened, ModuleFormatError where it is no livepatch module, PolicyError
         where the manifest does not check.
         """
+        from klpd.policy.beside import with_beside
+
+        livepatch = self.module(file)
+        return livepatch if file == STANDARD_INPUT else with_beside(livepatch, file, mine=True)
+
+    def module(self, file: str) -> Livepatch:
+        """What a module file describes by itself.  Raises UsageError and ModuleFormatError as `livepatch` does."""
         from klpd.files import read_descriptor
         from klpd.module import read_livepatch, unpack
-        from klpd.policy.beside import with_beside
 
         name = name_of(file)
         fd = open_file(file)
@@ -77,8 +89,7 @@ class ThisMachine:
             data = unpack(read_descriptor(fd, name), file=name)
         finally:
             os.close(fd)
-        livepatch = read_livepatch(data, file=name)
-        return livepatch if file == STANDARD_INPUT else with_beside(livepatch, file, mine=True)
+        return read_livepatch(data, file=name)
 
     def stack(self) -> Stack:
         """The installed stack; its states are known where kernel memory can be read, which root alone may."""
@@ -147,3 +158,17 @@ class ThisMachine:
                 return stream.read()
         except OSError as error:
             raise UsageError(f"cannot read {file}: {error.strerror}") from error
+
+    def manifest_files(self) -> tuple[str, ...]:
+        """The site's manifests, in their order.  Raises PolicyError where they cannot be found."""
+        from klpd.policy.manifest import list_manifests
+
+        return tuple(str(each) for each in list_manifests())
+
+    def manifest(self, file: str) -> Manifest:
+        """What a manifest declares.  Raises PolicyError, whose `others` are all further complaints."""
+        from pathlib import Path
+
+        from klpd.policy.manifest import read_manifest
+
+        return read_manifest(Path(file))

@@ -53,12 +53,12 @@ def binds(declaration: Declaration, policy: Policy) -> bool:
 
 def load_findings(stack: Stack, livepatch: Livepatch, policy: Policy) -> Iterator[Finding]:
     """What speaks against loading `livepatch` because of states that are declared."""
-    yield from _contradictions(livepatch, policy)
+    yield from contradictions(livepatch)
     for installed in stack.livepatches:
         yield from _incompatible(installed, livepatch, policy)
 
 
-def _contradictions(livepatch: Livepatch, policy: Policy) -> Iterator[Finding]:
+def contradictions(livepatch: Livepatch) -> Iterator[Finding]:
     """What is declared otherwise than it is, or than somebody else declares it."""
     for statement in livepatch.declared.states or ():
         real = first_state(livepatch.states or (), statement.id)
@@ -69,8 +69,7 @@ def _contradictions(livepatch: Livepatch, policy: Policy) -> Iterator[Finding]:
         yield deny(
             "declaration-contradicted",
             statement.rule,
-            f"state {policy.state_name(statement.id)} of {livepatch.name} is declared in version {statement.version}, "
-            f"but {contrary}",
+            f"state {statement.id:#x} of {livepatch.name} is declared in version {statement.version}, but {contrary}",
             "correct what is declared: klpctl inspect shows what the file carries",
             state=statement.id,
         )

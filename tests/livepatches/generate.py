@@ -28,6 +28,7 @@ def source(row: Row) -> str:
         objects=_lines(line for number, each in enumerate(row.objects) for line in _object(number, each)),
         states=_states(row),
         members=_lines(_members(row)),
+        declared=_lines(f'MODULE_INFO(klpd_state, "{each}");' for each in row.declared),
         version="" if row.version is None else f'MODULE_VERSION("{row.version}");',
     )
 

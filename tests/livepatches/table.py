@@ -28,7 +28,7 @@ EVERY_CALLBACK: Final = tuple(Callback)
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A livepatch made from livepatch.c.in.  `about` becomes its description.
+    """A livepatch made from livepatch.c.in.  `about` becomes its description, `declared` its tags klpd_state.
 
     `pre_patch_result` is what its pre_patch callback returns; what is `for_other_kernel` no kernel takes.
     """
@@ -41,6 +41,7 @@ class Row:
     version: str | None = None
     pre_patch_result: str = "0"
     for_other_kernel: bool = False
+    declared: tuple[str, ...] = ()
 
 
 def _states(*pairs: tuple[int, int]) -> tuple[State, ...]:
@@ -95,6 +96,16 @@ ROWS: Final = (
     # Transitions that last as long as a test holds a task (see klp_test_target.c).
     Row("klp_stuck", "patches the function that tasks are held in", _states((0x3002, 1)), (HELD,), replace=False),
     Row("klp_cmdline_stuck", "cumulative, and patches that, too", _states((0x1001, 3)), (CMDLINE, HELD)),
+    # Those whose states are declared in their modinfo.
+    Row(
+        "klp_declared",
+        "declares two states that it does not carry",
+        (),
+        (VERSION,),
+        replace=False,
+        declared=("0x2003:2:sticky,restores", "0x2004:1"),
+    ),
+    Row("klp_declares_none", "declares that it has no states", replace=False, declared=("none",)),
     # Odd ones.
     Row(
         "klp_functions",

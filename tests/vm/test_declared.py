@@ -100,6 +100,14 @@ def test_a_manifest_beside_the_module_counts_if_it_is_roots_and_for_these_very_b
     assert REFUSED in host.run("echo 0 > /sys/kernel/livepatch/klp_allocated/enabled").stderr
     (declared,) = status(host)["stack"]["livepatches"][0]["declared"]["states"]
     assert declared["rule"]["place"].endswith(beside)
+    # What the author put into the modinfo counts the same.
+    put_into_tree(host, "klp_declared")
+    host.run(f"insmod {tree}/klp_declared.ko", check=True)
+    wait_settled(host)
+    assert "0x2003:2 (declared: modinfo)" in host.run("klpctl status", check=True).stdout
+    refused = host.run("klpctl disable klp_declared")
+    assert refused.returncode == ExitStatus.VETOED
+    assert "the modinfo of klp_declared" in refused.stdout
 
 
 def test_klpctl_hands_the_manifest_beside_a_file_over_and_none_but_root_lets_a_livepatch_in_by_one(host: Host) -> None:

@@ -52,6 +52,21 @@ def test_modinfo_says_the_same(row: Row, modules: dict[str, Path]) -> None:
     assert (found.description, found.license) == (tags["description"], tags["license"])
 
 
+def test_what_is_declared_in_the_modinfo_is_read(modules: dict[str, Path]) -> None:
+    tags = output("modinfo", "--field", "klpd_state", modules["klp_declared"]).split()
+    assert sorted(tags) == ["0x2003:2:sticky,restores", "0x2004:1"]
+
+    states = module.read_livepatch(modules["klp_declared"].read_bytes(), file="").declared.states or ()
+    found = sorted(states, key=lambda each: each.id)
+
+    assert [(each.id, each.version) for each in found] == [(0x2003, 2), (0x2004, 1)]
+    assert [(each.sticky, each.restores, str(each.rule)) for each in found] == [
+        (True, True, "the modinfo of klp_declared"),
+        (False, None, "the modinfo of klp_declared"),
+    ]
+    assert module.read_livepatch(modules["klp_declares_none"].read_bytes(), file="").declared.states == ()
+
+
 def test_readelf_says_the_same_build_id(modules: dict[str, Path]) -> None:
     path = modules["klp_cmdline_v1"]
 
