@@ -31,12 +31,14 @@ _klpctl() {
         [plan revert]='--to'
         [force]='--yes -y'
         [blockers]='--follow -f'
+        [manifest new]='--output -o'
         [log]='--lines -n --follow -f --since'
     )
     local -A COMMANDS=(
-        [top]='status list inspect check plan apply disable remove revert force blockers jobs wait log policy reload guard'
+        [top]='status list inspect check plan apply disable remove revert force blockers jobs wait log policy manifest reload guard'
         [plan]='apply disable remove revert force'
         [policy]='check cat'
+        [manifest]='new check'
         [guard]='status open close'
     )
 
@@ -52,6 +54,11 @@ _klpctl() {
         ;;
     --since)
         __klpctl_reply -W 'today yesterday'
+        return
+        ;;
+    --output | -o)
+        compopt -o filenames
+        __klpctl_reply -f
         return
         ;;
     --lines | -n)
@@ -82,7 +89,7 @@ _klpctl() {
         __klpctl_reply -W "${COMMANDS[${command:-top}]}"
     else
         case $command in
-        apply | check | inspect | 'plan apply' | 'policy check')
+        apply | check | inspect | 'plan apply' | 'policy check' | 'manifest new' | 'manifest check')
             compopt -o filenames
             __klpctl_reply -f
             ;;

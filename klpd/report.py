@@ -43,7 +43,10 @@ class StateName:
 
 @dataclass(frozen=True, slots=True)
 class PolicyReport:
-    """The policy in force.  `errors` are the complaints about the files that were not taken, if so."""
+    """The policy in force, with the number of the site's manifests.
+
+    `errors` are the complaints about the files that were not taken, if so.
+    """
 
     mode: str
     default: str
@@ -52,6 +55,7 @@ class PolicyReport:
     errors: tuple[str, ...] = ()
     builtin: bool = False
     names: tuple[StateName, ...] = ()
+    manifests: int = 0
 
 
 class StepState(StrEnum):

@@ -89,6 +89,18 @@ def make_parser() -> argparse.ArgumentParser:
         "files", metavar="FILE", nargs="*", help="a policy file (default: those in force)"
     )
     add("policy cat", "print the policy files in their order", policy)
+
+    manifest = group("manifest", "write and check what is declared of livepatches")
+    manifest_new = add("manifest new", "write a manifest to begin with for a livepatch module", manifest)
+    _file(manifest_new)
+    manifest_new.add_argument(
+        "-o", "--output", metavar="OUTPUT", default="", help="a file to make (default: standard output)"
+    )
+    manifest_check = add("manifest check", "check a manifest, and whether it fits a livepatch module", manifest)
+    manifest_check.add_argument(
+        "manifest", metavar="MANIFEST", nargs="?", default="", help="a manifest (default: those of the site)"
+    )
+    manifest_check.add_argument("file", metavar="FILE", nargs="?", default="", help="the module (.ko) that it is for")
     add("reload", "have klpd read its policy files anew")
 
     guard = group("guard", "see, open and close the guard in the kernel")

@@ -18,8 +18,9 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Final
 
 from klpd.ctl.files import STANDARD_INPUT, open_file
+from klpd.ctl.requests import ManifestNew
 from klpd.ctl.understand import files_of, words_of
-from klpd.errors import DaemonUnavailableError, KlpdError
+from klpd.errors import DaemonUnavailableError, KlpdError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -51,6 +52,8 @@ def run_there(command_line: CommandLine, environment: Mapping[str, str], *, term
     Raises UsageError where a file cannot be read, DaemonUnavailableError where the host cannot be reached or has no
     klpctl, and KlpdError where there is no ssh.
     """
+    if isinstance(command_line.request, ManifestNew) and command_line.request.output:
+        raise UsageError("--output names a file here, and with --host it would be made there; use > FILE instead")
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         files = files_of(command_line.request)

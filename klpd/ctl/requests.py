@@ -127,6 +127,22 @@ class PolicyCat:
 
 
 @dataclass(frozen=True, slots=True)
+class ManifestNew:
+    """Write a manifest to begin with for a module, to a new file; "": to standard output."""
+
+    file: str
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestCheck:
+    """Check a manifest ("": those of the site), and whether it fits a module ("": none)."""
+
+    manifest: str
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
 class Reload:
     """Have klpd read its policy anew."""
 
@@ -149,7 +165,10 @@ class CloseGuard:
 Look = Status | List | Inspect | Check | Plan | Blockers | ListJobs | Log
 """What changes nothing."""
 
-Request = Look | Perform | Wait | PolicyCheck | PolicyCat | Reload | GuardStatus | OpenGuard | CloseGuard
+OnFiles = PolicyCheck | PolicyCat | ManifestNew | ManifestCheck
+"""What is about policy files and manifests."""
+
+Request = Look | OnFiles | Perform | Wait | Reload | GuardStatus | OpenGuard | CloseGuard
 
 
 @dataclass(frozen=True, slots=True)

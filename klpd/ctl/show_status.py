@@ -53,7 +53,9 @@ def _policy(policy: PolicyReport, page: Page) -> Iterator[Line]:
         yield line(Span("the last good policy stays in force", Tone.WARN))
     rest = f"default {policy.default}, unknown states {policy.unknown_states}"
     files = ", ".join(policy.files) or "no files"
-    yield from page.paragraph(f"{rest}; from {files}", head=line("policy: "), indent=8)
+    count = policy.manifests
+    manifests = f"; {count} manifest{'s' if count != 1 else ''}" if count else ""
+    yield from page.paragraph(f"{rest}; from {files}{manifests}", head=line("policy: "), indent=8)
 
 
 def show_defences(defences: tuple[Defence, ...], page: Page) -> Iterator[Line]:

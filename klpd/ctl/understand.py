@@ -54,6 +54,10 @@ def _request(given: Namespace) -> Request:
             return requests.PolicyCheck(tuple(given.files))
         case ["policy", "cat"]:
             return requests.PolicyCat()
+        case ["manifest", "new"]:
+            return requests.ManifestNew(given.file, given.output)
+        case ["manifest", "check"]:
+            return requests.ManifestCheck(given.manifest, given.file)
         case ["reload"]:
             return requests.Reload()
         case ["guard", "status"]:
@@ -83,8 +87,10 @@ def _change(kind: str, given: Namespace) -> Change:
 def files_of(request: Request) -> tuple[str, ...]:
     """The files that a request names, in their order."""
     match request:
-        case requests.Inspect(file) | requests.Check(file):
+        case requests.Inspect(file) | requests.Check(file) | requests.ManifestNew(file):
             return (file,)
+        case requests.ManifestCheck(manifest, module):
+            return tuple(each for each in (manifest, module) if each)
         case Plan(Apply(files)) | Perform(Apply(files)) | requests.PolicyCheck(files):
             return files
     return ()
@@ -120,6 +126,10 @@ def words_of(request: Request, file: Callable[[str], str] = str) -> list[str]:
             return ["policy", "check", "--", *map(file, files)]
         case requests.PolicyCat():
             return ["policy", "cat"]
+        case requests.ManifestNew(path, output):
+            return ["manifest", "new", *([f"--output={output}"] if output else []), "--", file(path)]
+        case requests.ManifestCheck():
+            return ["manifest", "check", "--", *map(file, files_of(request))]
         case requests.Reload():
             return ["reload"]
         case requests.GuardStatus():

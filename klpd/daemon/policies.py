@@ -49,5 +49,6 @@ class Policies:
             files=policy.files,
             errors=self.errors,
             builtin=self._builtin,
+            manifests=len(policy.manifests),
             names=tuple(StateName(each.id, each.name) for each in policy.states.values() if each.name is not None),
         )

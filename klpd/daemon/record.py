@@ -134,6 +134,7 @@ class Record:
     def policy_loaded(self, report: PolicyReport) -> None:
         """A policy is in force from now on."""
         text = f"policy in force: mode {report.mode}, default {report.default}, from {len(report.files)} files"
+        text += f", with {report.manifests} manifests" if report.manifests else ""
         self._event(MessageId.POLICY_LOADED, logging.INFO, text, {Field.FILE: " ".join(report.files)})
 
     def policy_rejected(self, report: PolicyReport) -> None:

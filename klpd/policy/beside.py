@@ -91,7 +91,7 @@ def with_manifest(livepatch: Livepatch, manifest: Manifest) -> Livepatch:
     if manifest.is_for(livepatch):
         return replace(livepatch, declared=livepatch.declared + manifest.declaration)
     raise PolicyError(
-        f"it is not for the {livepatch.name} beside it, whose sha256 is {livepatch.digest} and build id "
+        f"it is not for {livepatch.name}, whose sha256 is {livepatch.digest} and build id "
         f"{livepatch.build_id or 'none'}; write it anew: klpctl manifest new",
         file=manifest.file,
     )

@@ -89,7 +89,7 @@ def test_a_manifest_beside_the_module_counts_if_it_is_roots_and_for_these_very_b
     for spoil, complaint in (
         (f"chown nobody {beside}", "it belongs to user"),
         (f"chown root {beside}; echo oops >> {beside}", f"{beside}:7:5: no TOML"),
-        (f"echo >> {tree}/klp_allocated.ko; sed -i /oops/d {beside}", "it is not for the klp_allocated beside it"),
+        (f"echo >> {tree}/klp_allocated.ko; sed -i /oops/d {beside}", "it is not for klp_allocated"),
     ):
         host.run(spoil, check=True)
         assert REFUSED in host.run(f"insmod {tree}/klp_allocated.ko").stderr

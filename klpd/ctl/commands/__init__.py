@@ -36,14 +36,8 @@ def run(request: requests.Request, context: Context) -> int:
             from klpd.ctl.commands.change import wait
 
             return wait(context, job)
-        case requests.PolicyCheck(files):
-            from klpd.ctl.commands.policy import check_files
-
-            return check_files(context, files)
-        case requests.PolicyCat():
-            from klpd.ctl.commands.policy import cat
-
-            return cat(context)
+        case requests.PolicyCheck() | requests.PolicyCat() | requests.ManifestNew() | requests.ManifestCheck():
+            return _on_files(request, context)
         case requests.Reload():
             from klpd.ctl.commands.policy import reload
 
@@ -60,6 +54,28 @@ def run(request: requests.Request, context: Context) -> int:
             from klpd.ctl.commands.guard import close_guard
 
             return close_guard(context)
+        case _:
+            assert_never(request)
+
+
+def _on_files(request: requests.OnFiles, context: Context) -> int:
+    match request:
+        case requests.PolicyCheck(files):
+            from klpd.ctl.commands.policy import check_files
+
+            return check_files(context, files)
+        case requests.PolicyCat():
+            from klpd.ctl.commands.policy import cat
+
+            return cat(context)
+        case requests.ManifestNew(file, output):
+            from klpd.ctl.commands.manifest import new
+
+            return new(context, file, output)
+        case requests.ManifestCheck(manifest, file):
+            from klpd.ctl.commands.manifest import check
+
+            return check(context, manifest, file)
         case _:
             assert_never(request)
 

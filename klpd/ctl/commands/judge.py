@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from klpd.errors import DaemonUnavailableError, ExitStatus
+from klpd.errors import DaemonUnavailableError, ExitStatus, PolicyError
 
 if TYPE_CHECKING:
     from klpd.ctl.context import Context
@@ -16,14 +16,22 @@ if TYPE_CHECKING:
 
 def inspect(context: Context, file: str) -> int:
     from klpd.ctl.show_livepatch import show_livepatch
+    from klpd.judge.declared import with_manifests
 
-    livepatch = context.machine.livepatch(file)
+    status = ExitStatus.OK
+    try:
+        livepatch = with_manifests(context.machine.livepatch(file), context.machine.policy())
+    except PolicyError as error:
+        # What the module holds is no less true because what is declared of it makes no sense.
+        for each in (error, *error.others):
+            context.console.complain(str(each))
+        livepatch, status = context.machine.module(file), error.exit_status
     if context.json:
         context.console.json(livepatch)
     else:
         names = context.machine.names() if livepatch.carried else {}
         context.console.show(show_livepatch(livepatch, context.console.page, names))
-    return ExitStatus.OK
+    return status
 
 
 def check(context: Context, file: str) -> int:

@@ -8,34 +8,37 @@ from typing import TYPE_CHECKING
 from klpd.errors import ExitStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from klpd.ctl.context import Context
+    from klpd.errors import PolicyError
 
 
 def check_files(context: Context, files: tuple[str, ...]) -> int:
-    status = ExitStatus.OK
-    results: dict[str, list[str]] = {}
-    for file in files or context.machine.policy_files():
-        complaints = context.machine.policy_complaints(file)
-        results[file] = [str(each) for each in complaints]
-        for each in complaints:
-            status = each.exit_status
+    results = {each: context.machine.policy_complaints(each) for each in files or context.machine.policy_files()}
+    return show_checked(context, results, none="no policy files: the defaults hold")
+
+
+def show_checked(context: Context, results: Mapping[str, tuple[PolicyError, ...]], *, none: str) -> int:
+    """What is wrong with each file; `none` is said where there is no file.  The exit status."""
+    told = {file: [str(each) for each in complaints] for file, complaints in results.items()}
     if context.json:
-        context.console.json(results)
+        context.console.json(told)
     else:
-        _show(context, results)
-    return status
+        _show(context, told, none)
+    return max((each.exit_status for complaints in results.values() for each in complaints), default=ExitStatus.OK)
 
 
-def _show(context: Context, results: dict[str, list[str]]) -> None:
+def _show(context: Context, told: Mapping[str, list[str]], none: str) -> None:
     from klpd.ctl.page import line
 
-    for file, complaints in results.items():
+    for file, complaints in told.items():
         for each in complaints:
             context.console.complain(each)
         if not complaints:
             context.console.show([line(f"{file}: ok")])
-    if not results:
-        context.console.show([line("no policy files: the defaults hold")])
+    if not told:
+        context.console.show([line(none)])
 
 
 def cat(context: Context) -> int:

@@ -50,6 +50,11 @@ from klpd.ctl.understand import words_of
         ("policy check", requests.PolicyCheck(())),
         ("policy check a.toml b.toml", requests.PolicyCheck(("a.toml", "b.toml"))),
         ("policy cat", requests.PolicyCat()),
+        ("manifest new lp.ko", requests.ManifestNew("lp.ko", "")),
+        ("manifest new lp.ko -o lp.toml", requests.ManifestNew("lp.ko", "lp.toml")),
+        ("manifest check", requests.ManifestCheck("", "")),
+        ("manifest check lp.toml", requests.ManifestCheck("lp.toml", "")),
+        ("manifest check lp.toml lp.ko", requests.ManifestCheck("lp.toml", "lp.ko")),
         ("reload", requests.Reload()),
         ("guard status", requests.GuardStatus()),
         ("guard open", requests.OpenGuard()),
@@ -96,6 +101,8 @@ REQUESTS = st.one_of(
     st.builds(requests.Log, st.integers(0), st.none() | TIMES, st.booleans()),
     st.builds(requests.Log, st.none(), TIMES, st.booleans()),
     st.builds(requests.PolicyCheck, st.just(()) | FILES),
+    st.builds(requests.ManifestNew, TEXTS, st.just("") | TEXTS),
+    st.builds(requests.ManifestCheck, TEXTS, st.just("") | TEXTS) | st.just(requests.ManifestCheck("", "")),
 )
 
 

@@ -17,8 +17,10 @@ from klpd.ctl.context import Context
 from klpd.ctl.requests import Apply, Change, Disable, Perform, Plan, Revert
 from klpd.ctl.service import Interrupted, JobEvent
 from klpd.errors import DaemonUnavailableError, ExitStatus, PolicyError, UsageError
+from klpd.judge.rules import Manifest
 from klpd.model import Decision, Verdict
 from klpd.plain import from_plain, to_plain
+from klpd.policy.manifest import parse_manifest
 from klpd.report import (
     Defence,
     DefenceState,
@@ -30,6 +32,7 @@ from klpd.report import (
     StepState,
     TransitionReport,
 )
+from tests.builders import declares
 from tests.unit.ctl.examples import (
     ALONE,
     APPROVED,
@@ -48,6 +51,7 @@ from tests.unit.ctl.examples import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from klpd.ctl.names import Names
     from klpd.judge.rules import Policy
@@ -123,9 +127,14 @@ class Computer:
         self.gate = "open"
 
     def livepatch(self, file: str) -> Livepatch:
+        if file == "spoilt.ko":
+            raise PolicyError("it makes no sense", file="spoilt.livepatch.toml")
         if file != "lp.ko":
             raise UsageError(f"cannot open {file}: No such file or directory")
         return livepatch(3)
+
+    def module(self, file: str) -> Livepatch:
+        return self.livepatch("lp.ko" if file == "spoilt.ko" else file)
 
     def stack(self) -> Stack:
         return ALONE
@@ -150,6 +159,20 @@ class Computer:
     def policy_text(self, file: str) -> str:
         assert file == FILE
         return '[policy]\ndefault = "allow"\n'
+
+    def manifest_files(self) -> tuple[str, ...]:
+        return ("/etc/klpd/livepatches.d/lp.toml",)
+
+    def manifest(self, file: str) -> Manifest:
+        match file:
+            case "broken.toml":
+                complaints = [PolicyError("no such key", file=file, line=line, column=1) for line in (3, 4)]
+                raise PolicyError.of(complaints)
+            case "other.toml":
+                return Manifest(file, declares({0x1001: 3}, file=file), sha256="0" * 64)
+            case "wrong.toml":
+                return Manifest(file, declares({0x1001: 9}, file=file), sha256=livepatch(3).digest)
+        return Manifest(file, declares({0x1001: 3}, file=file), sha256=livepatch(3).digest)
 
 
 class Terminal(io.StringIO):
@@ -358,6 +381,56 @@ def test_all_that_is_wrong_with_policy_files_is_told() -> None:
     complaints = "klpctl: broken.toml:3:1: no such key\nklpctl: broken.toml:4:1: no such key\n"
     outcome = run(requests.PolicyCheck(("broken.toml", "a.toml")), None)
     assert outcome == Outcome(ExitStatus.USAGE, "a.toml: ok\n", complaints)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "module", "checked"),
+    [
+        ("lp.toml", "lp.ko", "lp.toml"),
+        ("other.toml", "", "other.toml"),
+        ("wrong.toml", "", "wrong.toml"),
+        ("", "", "/etc/klpd/livepatches.d/lp.toml"),
+    ],
+)
+def test_manifests_that_check_are_named(manifest: str, module: str, checked: str) -> None:
+    outcome = run(requests.ManifestCheck(manifest, module), None)
+    assert outcome == Outcome(ExitStatus.OK, f"{checked}: ok\n", "")
+
+
+@pytest.mark.parametrize(
+    ("manifest", "complaints"),
+    [
+        ("broken.toml", ["broken.toml:3:1: no such key", "broken.toml:4:1: no such key"]),
+        ("other.toml", ["other.toml: it is not for klp_v3, whose sha256 is 333"]),
+        ("wrong.toml", ["wrong.toml:1: state 0x1001 of klp_v3 is declared in version 9, but it carries version 3"]),
+    ],
+)
+def test_all_that_is_wrong_with_a_manifest_is_told(manifest: str, complaints: list[str]) -> None:
+    outcome = run(requests.ManifestCheck(manifest, "lp.ko"), None)
+    assert (outcome.status, outcome.out) == (ExitStatus.USAGE, "")
+    told = outcome.err.splitlines()
+    assert len(told) == len(complaints)
+    assert all(each.startswith(f"klpctl: {complaint}") for each, complaint in zip(told, complaints, strict=True))
+
+
+def test_a_new_manifest_goes_to_standard_output_or_to_a_new_file(tmp_path: Path) -> None:
+    text = run(requests.ManifestNew("lp.ko", ""), None).out
+    assert parse_manifest(text.encode(), "lp.toml").is_for(livepatch(3))
+    output = tmp_path / "lp.livepatch.toml"
+    assert run(requests.ManifestNew("lp.ko", str(output)), None) == Outcome(ExitStatus.OK, "", "")
+    assert output.read_text() == text
+    with pytest.raises(UsageError, match="exists already"):
+        run(requests.ManifestNew("lp.ko", str(output)), None)
+    with pytest.raises(UsageError, match="cannot write"):
+        run(requests.ManifestNew("lp.ko", str(tmp_path / "none" / "lp.toml")), None)
+    assert json.loads(run(requests.ManifestNew("lp.ko", ""), None, json=True).out) == {"manifest": text}
+
+
+def test_a_module_whose_manifest_makes_no_sense_is_shown_all_the_same() -> None:
+    outcome = run(requests.Inspect("spoilt.ko"), None)
+    assert outcome.status == ExitStatus.USAGE
+    assert "name:             klp_v3" in outcome.out
+    assert outcome.err == "klpctl: spoilt.livepatch.toml: it makes no sense\n"
 
 
 def test_policy_files_are_printed_with_their_names() -> None:

@@ -116,6 +116,15 @@ def test_files_are_sent_there_and_go_away_with_the_command(there: There) -> None
     assert not Path(folder).exists()
 
 
+def test_a_manifest_is_not_made_where_it_would_go_away_at_once(there: There) -> None:
+    (there.folder / "a.ko").write_text("bytes")
+    done = there.run("manifest", "new", "a.ko", "-o", "a.toml")
+    assert (done.returncode, done.stdout) == (ExitStatus.USAGE, "")
+    assert "use > FILE instead" in done.stderr
+    assert there.run("manifest", "check", "a.toml").returncode == ExitStatus.USAGE, "there is no such file"
+    assert "klpctl manifest new -- a.ko" in there.run("manifest", "new", "a.ko").stdout
+
+
 def test_one_connection_serves_them_all(there: There) -> None:
     (there.folder / "a.ko").write_text("bytes")
     there.run("check", "a.ko")

@@ -37,6 +37,12 @@ def test_the_status_shows_policy_defences_stack_and_what_is_left_over() -> None:
     )
 
 
+def test_the_sites_manifests_are_counted() -> None:
+    for count, told in ((1, "; 1 manifest"), (2, "; 2 manifests")):
+        policy = replace(STATUS.policy, manifests=count)
+        assert text_of(show_status(replace(STATUS, policy=policy), Page(), NAMES)).splitlines()[1].endswith(told)
+
+
 def test_policy_errors_come_before_everything_else_and_say_what_holds_instead() -> None:
     policy = replace(STATUS.policy, errors=("/etc/klpd/policy.d/50-site.toml:3:1: no such key",))
     head = text_of(show_status(replace(STATUS, policy=policy), Page(), NAMES)).splitlines()[1:3]

@@ -59,7 +59,7 @@ def test_each_livepatch_has_what_its_own_manifest_declares_in_whatever_order_the
 
 def test_a_manifest_for_none_of_them_is_refused(tmp_path: Path) -> None:
     path = manifest(tmp_path, "klp_add")
-    with pytest.raises(PolicyError, match=f"^{path}: it is not for the klp_allocated beside it"):
+    with pytest.raises(PolicyError, match=f"^{path}: it is not for klp_allocated"):
         read_files([opened(build()["klp_allocated"])], [opened(path)], nothing)
 
 

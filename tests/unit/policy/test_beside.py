@@ -78,7 +78,7 @@ def test_one_that_others_may_write_is_not_taken_but_shown_to_whom_it_concerns(
 def test_one_for_other_bytes_is_not_taken(tmp_path: Path) -> None:
     put(tmp_path)
     other = livepatch("new", (), digest="cd" * 32)
-    with pytest.raises(PolicyError, match="it is not for the new beside it, whose sha256 is cdcd"):
+    with pytest.raises(PolicyError, match="it is not for new, whose sha256 is cdcd"):
         with_beside(other, str(tmp_path / "new.ko"))
 
 
