@@ -45,10 +45,10 @@ def test_declared_states_are_kept_where_the_kernel_knows_none(host: Host) -> Non
     assert REFUSED in host.run(f"insmod {TREE}/klp_allocated.ko").stderr
     assert "klpctl manifest new" in host.run(f"klpctl check {TREE}/klp_allocated.ko").stdout
     # With a manifest of the site it is let in, and keeps what is declared to be sticky.
-    host.run(f"mkdir -p {SITE}", check=True)
-    sticky = "id = 0x2002\nversion = 2\nsticky = true\n"
-    host.write(f"{SITE}/allocated.toml", manifest(host, "klp_allocated", sticky))
-    host.run("systemctl reload klpd", check=True)
+    site = f"{SITE}/allocated.toml"
+    host.run(f"klpctl manifest new {TREE}/klp_allocated.ko --output {site}", check=True)
+    host.run(f"printf '[[state]]\nid = 0x2002\nversion = 2\nsticky = true\n' >> {site}", check=True)
+    host.run(f"klpctl manifest check {site} {TREE}/klp_allocated.ko && systemctl reload klpd", check=True)
     host.run(f"insmod {TREE}/klp_allocated.ko", check=True)
     wait_settled(host)
     (there,) = status(host)["stack"]["livepatches"]
@@ -59,7 +59,8 @@ def test_declared_states_are_kept_where_the_kernel_knows_none(host: Host) -> Non
     assert host.run("klpctl disable klp_allocated").returncode == ExitStatus.VETOED
     assert REFUSED in host.run("echo 0 > /sys/kernel/livepatch/klp_allocated/enabled").stderr
     (veto,) = journal(host, MessageId.WRITE_VETOED)
-    assert veto["KLPD_RULE"] == f"{SITE}/allocated.toml:4"
+    line = host.run(f"sed -n '/^id = 0x2002/=' {site}", check=True).stdout.strip()
+    assert veto["KLPD_RULE"] == f"{site}:{line}"
     # A later one that declares a lower version does not reach the kernel, which would take it.
     host.write(
         f"{host.run(f'echo {TREE}').stdout.strip()}/klp_add_stateless.livepatch.toml",

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from klpd.ctl.page import Page
 from klpd.ctl.show_livepatch import show_livepatch
-from klpd.model import Livepatch, Signature
+from klpd.model import Declaration, Livepatch, Signature
+from tests.builders import declares
 from tests.unit.ctl.examples import NAMES, livepatch, text_of
 
 
@@ -42,6 +43,27 @@ def test_what_cannot_be_known_is_not_taken_for_absent() -> None:
 
 def test_a_livepatch_with_no_states_has_none() -> None:
     assert "states:           none" in text_of(show_livepatch(replace(livepatch(2), states=()), Page(), NAMES))
+
+
+def test_what_is_declared_stands_behind_what_is_real_with_its_place() -> None:
+    declared = declares({0x1001: 2, 0x7: 1}, sticky=True, restores=False, file="/m.toml")
+    described = replace(declared, title="Fix the locks", fixes=("CVE-2026-1000", "CVE-2026-1001"))
+    text = text_of(show_livepatch(replace(livepatch(2), declared=described), Page(), NAMES))
+    assert (
+        "states:           0x1001 version 2 (console_loglevel)\n"
+        "                  0x1001 version 2 (console_loglevel): declared in /m.toml:1, sticky, "
+        "not restored by a reversal\n"
+        "                  0x7 version 1: declared in /m.toml:2, sticky, not restored by a reversal\n"
+        "title:            Fix the locks\n"
+        "fixes:            CVE-2026-1000, CVE-2026-1001\n"
+    ) in text
+
+
+def test_that_there_are_no_states_may_be_declared() -> None:
+    none = replace(livepatch(2), states=None, declared=Declaration((), files=("/m.toml",)))
+    assert "states:           none, as is declared in /m.toml" in text_of(show_livepatch(none, Page(), NAMES))
+    by_author = replace(none, declared=Declaration(()))
+    assert "states:           none, as is declared in its modinfo" in text_of(show_livepatch(by_author, Page(), NAMES))
 
 
 def test_a_signature_without_a_signer_is_still_one() -> None:

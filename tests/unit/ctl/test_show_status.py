@@ -10,8 +10,9 @@ import pytest
 from klpd.ctl.page import Page
 from klpd.ctl.show_stack import show_stack
 from klpd.ctl.show_status import show_status
-from klpd.model import Decision, Drift, Finding, Installed, Rule, RuleKind, Stack, Verdict
+from klpd.model import Decision, Drift, Finding, Installed, Rule, RuleKind, Stack, State, Verdict
 from klpd.report import JobState, StepState
+from tests.builders import declares
 from tests.unit.ctl.examples import NAMES, STATUS, job, text_of
 
 
@@ -35,6 +36,14 @@ def test_the_status_shows_policy_defences_stack_and_what_is_left_over() -> None:
         "  left over: klp_v1, no longer in force; klpctl remove klp_v1 removes its module\n"
         "  left over: klp_v0, no longer in force; its module is in use, or kept until the next boot"
     )
+
+
+def test_a_state_that_is_but_declared_is_told_as_such() -> None:
+    kpatch = replace(
+        Installed("kpatch_1", states=(State(0x2, 1),)), declared=declares({0x2: 1, 0x1001: 2}, file="/m.toml")
+    )
+    text = text_of(show_stack(Stack((kpatch,)), Page(), NAMES))
+    assert " 0x2:1, 0x1001:2 (console_loglevel, declared: manifest) " in text
 
 
 def test_the_sites_manifests_are_counted() -> None:
