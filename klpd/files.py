@@ -9,6 +9,8 @@ from typing import Final
 
 from klpd.errors import ModuleFormatError
 
+MODULE_SUFFIXES: Final = (".ko", ".ko.xz", ".ko.zst", ".ko.gz")
+"""What the names of module files end in."""
 LARGEST_MODULE: Final = 64 << 20
 """In bytes.  The kernel guard refuses what is larger, since it would have to digest it in one go."""
 _CHUNK: Final = 1 << 20

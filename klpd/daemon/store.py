@@ -113,7 +113,9 @@ class Store:
         """
         with self._lock:
             known = self._livepatches.get(livepatch.digest)
-            if known is not None and (known == livepatch or not livepatch.declared.files):
+            if known is not None and not livepatch.declared.files:
+                livepatch = replace(livepatch, declared=livepatch.declared + known.declared)
+            if known == livepatch:
                 return
             self._livepatches[livepatch.digest] = livepatch
             if known is None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from klpd.errors import ModuleFormatError
-from klpd.files import read_descriptor
+from klpd.files import MODULE_SUFFIXES, read_descriptor
 from klpd.module.compression import unpack
 from klpd.module.reader import read_livepatch
 
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from klpd.model import Livepatch
-
-_SUFFIXES: Final = (".ko", ".ko.xz", ".ko.zst", ".ko.gz")
 
 
 def module_tree() -> Path:
@@ -43,7 +41,7 @@ def find_livepatch(name: str, build_id: str, roots: Iterable[Path]) -> tuple[Liv
 
 def _candidates(name: str, roots: Iterable[Path]) -> Iterator[Path]:
     # A module's file may have dashes where its name in the kernel has underscores.
-    wanted = {f"{name}{suffix}" for suffix in _SUFFIXES}
+    wanted = {f"{name}{suffix}" for suffix in MODULE_SUFFIXES}
     for root in roots:
         for folder, _folders, files in os.walk(root):
             yield from (Path(folder) / each for each in files if each.replace("-", "_") in wanted)

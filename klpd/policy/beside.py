@@ -7,13 +7,13 @@ It has to be for the livepatch in that very file, and root's: whoever may write 
 from __future__ import annotations
 
 import os
-import re
 import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from klpd.errors import PolicyError
+from klpd.files import MODULE_SUFFIXES
 from klpd.judge.rules import Manifest
 from klpd.policy.manifest import parse_manifest
 from klpd.policy.show import shown
@@ -22,7 +22,6 @@ from klpd.policy.source import open_source, read_open
 if TYPE_CHECKING:
     from klpd.model import Livepatch
 
-_MODULE: Final = re.compile(r"\.ko(\.(xz|zst|gz))?$")
 _ROOT: Final = 0
 
 
@@ -36,7 +35,8 @@ class Handed:
 
 def manifest_path(file: str) -> str:
     """Where the manifest of a module's file is, if there is one."""
-    return f"{_MODULE.sub('', file)}.livepatch.toml"
+    name = next((file.removesuffix(each) for each in MODULE_SUFFIXES if file.endswith(each)), file)
+    return f"{name}.livepatch.toml"
 
 
 def open_beside(file: str) -> int | None:

@@ -11,7 +11,7 @@ import pytest
 
 from klpd.daemon.store import History, Member, Moment, Store
 from klpd.errors import KlpdError
-from klpd.model import Load, Stack
+from klpd.model import Declaration, Load, Stack
 from tests.builders import declares
 from tests.unit.daemon.fake_kernel import livepatch
 
@@ -53,6 +53,14 @@ def test_what_a_manifest_declares_is_kept_until_another_says_otherwise(tmp_path:
         assert store.declarations == (kept.declared,)
     store.stop()
     assert Store(tmp_path).find(one.digest) == by_other
+
+
+def test_a_better_reading_of_the_same_bytes_takes_the_place_of_the_former(tmp_path: Path) -> None:
+    one = replace(stored("klp_one"), states=None, declared=declares({1: 1}))
+    store = Store(tmp_path)
+    store.add(one, DATA)
+    store.add(replace(one, states=(), declared=Declaration()), DATA)
+    assert store.find(one.digest) == replace(one, states=())
 
 
 def test_bytes_are_there_before_they_are_written(tmp_path: Path) -> None:
