@@ -98,7 +98,6 @@ class BusService:
         return self._jobs.follow(job)
 
     def cancel(self, job: str) -> None:
-        self._prepare_to_ask()
         self._jobs.cancel(job)
 
     def reload(self) -> None:

@@ -35,7 +35,7 @@ def show_jobs(jobs: tuple[JobReport, ...], page: Page, *, indent: int = 0) -> It
             each.kind,
             each.goal,
             Span(each.state.value, _TONES.get(each.state, Tone.PLAIN)),
-            "-" if each.state is JobState.AUTHORIZING else who(each.uid),
+            who(each.uid),
             _progress(each),
         )
         for each in jobs

@@ -43,29 +43,47 @@ class Authority:
     def __init__(self, connection: Gio.DBusConnection) -> None:
         self._connection = connection
 
-    def authorize(self, call: Call, action: PolkitAction, details: Mapping[str, str]) -> Future[int]:
+    def identify(self, call: Call) -> Future[int]:
+        """The caller's uid; the future raises NotAuthorizedError where the bus does not tell it."""
+        identified: Future[int] = Future()
+        self._ask_who(call, identified, identified.set_result)
+        return identified
+
+    def authorize(
+        self,
+        call: Call,
+        action: PolkitAction,
+        details: Mapping[str, str],
+        *,
+        free_for: Callable[[int], bool] = lambda _uid: False,
+    ) -> Future[int]:
         """The caller's uid, once he is known to be allowed `action`; else the future raises NotAuthorizedError.
 
-        `details` are what a polkit rule may look up (action.lookup in polkit(8)).
+        `details` are what a polkit rule may look up (action.lookup in polkit(8)).  Those whom `free_for` names need no
+        authorization.
         """
         authorized: Future[int] = Future()
+
+        def identified(uid: int) -> None:
+            if uid == 0 or free_for(uid):
+                authorized.set_result(uid)
+            else:
+                self._ask_polkit(authorized, call, action, details, uid=uid)
+
+        self._ask_who(call, authorized, identified)
+        return authorized
+
+    def _ask_who(self, call: Call, future: Future[int], then: Callable[[int], None]) -> None:
         self._ask(
-            authorized,
+            future,
             ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "GetConnectionUnixUser"),
             GLib.Variant("(s)", (call.sender,)),
-            lambda answer: self._ask_polkit(
-                authorized, call, action, details, uid=answer.get_child_value(0).get_uint32()
-            ),
+            lambda answer: then(answer.get_child_value(0).get_uint32()),
         )
-        return authorized
 
     def _ask_polkit(
         self, authorized: Future[int], call: Call, action: PolkitAction, details: Mapping[str, str], *, uid: int
     ) -> None:
-        if uid == 0:
-            authorized.set_result(uid)
-            return
-
         def answered(answer: GLib.Variant) -> None:
             result = answer.get_child_value(0)
             allowed, challenge = (result.get_child_value(each).get_boolean() for each in (0, 1))

@@ -48,7 +48,7 @@ class Job:
         self._set(replace(self.report, state=state))
 
     def asked_by(self, uid: int) -> None:
-        """Take note of who was allowed to have it done."""
+        """Take note of who asks for it."""
         self._set(replace(self.report, uid=uid))
 
     def planned(self, plan: Plan) -> None:

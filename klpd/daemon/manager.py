@@ -310,11 +310,15 @@ class Manager:
         def authorized(asked: Future[int]) -> None:
             error = asked.exception()
             if error is None:
-                job.asked_by(asked.result())
                 self._jobs.enqueue(job)
             else:
                 job.finish(error if isinstance(error, Exception) else KlpdError(str(error)))
 
+        def identified(asked: Future[int]) -> None:
+            if asked.exception() is None:
+                job.asked_by(asked.result())
+
+        self._authority.identify(call).add_done_callback(identified)
         details = {"livepatch": about, "job": str(job.report.id)}
         authorization = self._authority.authorize(call, action, details)
         authorization.add_done_callback(authorized)
@@ -329,12 +333,23 @@ class Manager:
         return job, path
 
     def _cancel(self, call: Call, job: Job) -> Future[object]:
+        """Whoever asked for a job may cancel it; others need to be authorized."""
         return self._authorized(
-            call, PolkitAction.CANCEL, {"job": str(job.report.id)}, lambda _uid: self._jobs.cancel(job)
+            call,
+            PolkitAction.CANCEL,
+            {"job": str(job.report.id)},
+            lambda _uid: self._jobs.cancel(job),
+            free_for=lambda uid: uid == job.report.uid,
         )
 
     def _authorized(
-        self, call: Call, action: PolkitAction, details: Mapping[str, str], then: Callable[[int], None]
+        self,
+        call: Call,
+        action: PolkitAction,
+        details: Mapping[str, str],
+        then: Callable[[int], None],
+        *,
+        free_for: Callable[[int], bool] = lambda _uid: False,
     ) -> Future[object]:
         done: Future[object] = Future()
 
@@ -345,7 +360,7 @@ class Manager:
             except Exception as error:
                 done.set_exception(error)
 
-        self._authority.authorize(call, action, details).add_done_callback(answered)
+        self._authority.authorize(call, action, details, free_for=free_for).add_done_callback(answered)
         return done
 
 

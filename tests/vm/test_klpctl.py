@@ -11,6 +11,7 @@ from klpd.errors import ExitStatus
 from tests.vm.livepatches import ALLOW_ALL, installed, put_livepatches, set_policy
 
 if TYPE_CHECKING:
+    from tests.vm.channel import RemoteCommand
     from tests.vm.host import Host
 
 HOLD = "echo 1 > /proc/klp_test_target/hold"
@@ -117,27 +118,42 @@ def test_another_host_is_reached_over_ssh_with_the_files_of_this_one(host: Host)
 
 def test_an_administrator_is_asked_for_his_password_and_nobody_else_waits(host: Host) -> None:
     set_policy(host, ALLOW_ALL)
-    put_livepatches(host, "klp_add")
-    host.run("install -m 644 klp_add.ko /tmp/", check=True)
+    put_livepatches(host, "klp_add", "klp_stuck", "klp_test_target")
+    host.run("install -m 644 klp_add.ko klp_stuck.ko /tmp/", check=True)
+    host.run(f"insmod klp_test_target.ko && {HOLD}", check=True)
     host.write("/etc/polkit-1/rules.d/10-alice.rules", ADMINISTRATOR.encode())
     host.run(f"echo 'alice:{SECRET}' | chpasswd; {START_SSH}", check=True)
 
     unasked = host.run("klpctl apply /tmp/klp_add.ko", user="alice")
     assert unasked.returncode == ExitStatus.NOT_AUTHORIZED
     # polkit's agent stands back for a session's own, and so there has to be a session: alice logs in.
-    for command, typed, status in (
-        ("exec ssh -t alice@localhost klpctl apply /tmp/klp_add.ko", "wrong", ExitStatus.NOT_AUTHORIZED),
-        ("exec klpctl --host alice@localhost apply klp_add.ko", SECRET, ExitStatus.OK),
-    ):
-        apply = host.spawn(command, terminal=(24, 100))
-        apply.wait_for_output("Password: ", 60)
-        host.run("klpctl status && klpctl check /tmp/klp_add.ko", user="alice", timeout=20, check=True)
-        assert installed(host) == []
-        apply.write(f"{typed}\r".encode(), 30)
-        assert apply.wait(60) == status
-        assert typed not in apply.stdout.decode()
+    log_in = "exec ssh -t alice@localhost"
+    wrong = asked(host, f"{log_in} klpctl apply /tmp/klp_add.ko")
+    assert host.run("klpctl jobs").stdout.splitlines()[-1].split()[-3:] == ["authorizing", "alice", "-"]
+    wrong.write(b"wrong\r", 30)
+    assert wrong.wait(60) == ExitStatus.NOT_AUTHORIZED
+
+    canceled = asked(host, f"{log_in} klpctl apply /tmp/klp_stuck.ko")
+    canceled.write(f"{SECRET}\r".encode(), 30)
+    canceled.wait_for_output("klp_test_held", 60)
+    canceled.write(b"\x03", 30)
+    assert canceled.wait(60) == ExitStatus.FAILED
+    assert b"canceled: the transition of klp_stuck was reversed" in canceled.stdout
+    assert SECRET.encode() not in canceled.stdout
+
+    applied = asked(host, "exec klpctl --host alice@localhost apply klp_add.ko")
+    applied.write(f"{SECRET}\r".encode(), 30)
+    assert applied.wait(60) == ExitStatus.OK
     assert installed(host) == ["klp_add"]
     assert host.run("pgrep pkttyagent").stdout == ""
 
-    refused = host.spawn("exec ssh -t alice@localhost klpctl disable klp_add --no-ask-password", terminal=(24, 100))
+    refused = host.spawn(f"{log_in} klpctl disable klp_add --no-ask-password", terminal=(24, 100))
     assert refused.wait(60) == ExitStatus.NOT_AUTHORIZED
+
+
+def asked(host: Host, command: str) -> RemoteCommand:
+    """Start a command that has a password asked for; while it waits for that, others are answered."""
+    running = host.spawn(command, terminal=(24, 100))
+    running.wait_for_output("Password: ", 60)
+    host.run("klpctl status && klpctl check /tmp/klp_add.ko", user="alice", timeout=20, check=True)
+    return running
