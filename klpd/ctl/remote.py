@@ -14,13 +14,14 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from klpd.ctl.files import STANDARD_INPUT, open_file
+from klpd.ctl.files import STANDARD_INPUT, name_of, open_file
 from klpd.ctl.requests import ManifestNew
 from klpd.ctl.understand import files_of, words_of
 from klpd.errors import DaemonUnavailableError, KlpdError, UsageError
+from klpd.files import read_descriptor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -78,35 +79,31 @@ class _Host:
 
     def send(self, names: Mapping[str, str]) -> str:
         """Copy files there, by these names; the folder that they are in."""
-        with ExitStack() as stack:
-            opened = {file: stack.enter_context(open(open_file(file), "rb")) for file in names}
-            folder = self._output(["mktemp", "-d", "/tmp/klpctl.XXXXXXXXXX"])
-            for file, name in names.items():
-                copy = ["sh", "-c", 'cat > "$1"', "sh", f"{folder}/{name}"]
-                if self._ssh(copy, stdin=opened[file].fileno()).returncode != 0:
-                    self._ssh(["rm", "-rf", "--", folder], stdin=subprocess.DEVNULL)
-                    raise KlpdError(f"{file} could not be copied to {self._name}")
-        return folder
-
-    def run(self, command: Sequence[str], *, terminal: bool) -> int:
-        """Run a command there; its exit status."""
-        # Without a terminal nobody answers, and a script's standard input is not for ssh to swallow.
-        return self._ssh(command, "-t" if terminal else "-T", stdin=None if terminal else subprocess.DEVNULL).returncode
-
-    def _output(self, command: Sequence[str]) -> str:
-        output = self._ssh(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE).stdout
+        contents = {file: _content(file) for file in names}
+        output = self._ssh(["mktemp", "-d", "/tmp/klpctl.XXXXXXXXXX"], stdout=subprocess.PIPE).stdout
         # A shell's startup files may have said something before.
         lines = output.decode(errors="surrogateescape").split()
         if not lines:
             raise KlpdError(f"no place for files could be made on {self._name}")
-        return lines[-1]
+        folder = lines[-1]
+        for file, name in names.items():
+            copy = ["sh", "-c", 'cat > "$1"', "sh", f"{folder}/{name}"]
+            if self._ssh(copy, content=contents[file]).returncode != 0:
+                self._ssh(["rm", "-rf", "--", folder])
+                raise KlpdError(f"{file} could not be copied to {self._name}")
+        return folder
+
+    def run(self, command: Sequence[str], *, terminal: bool) -> int:
+        """Run a command there; its exit status."""
+        return self._ssh(command, terminal=terminal).returncode
 
     def _ssh(
-        self, command: Sequence[str], *options: str, stdin: int | None, stdout: int | None = None
+        self, command: Sequence[str], *, content: bytes = b"", terminal: bool = False, stdout: int | None = None
     ) -> subprocess.CompletedProcess[bytes]:
-        words = [*_SSH, *self._options, *options, "--", self._name, shlex.join(command)]
+        words = [*_SSH, *self._options, "-t" if terminal else "-T", "--", self._name, shlex.join(command)]
         try:
-            done = subprocess.run(words, stdin=stdin, stdout=stdout, check=False)
+            # Without a terminal nobody answers, and a script's standard input is not for ssh to swallow.
+            done = subprocess.run(words, input=None if terminal else content, stdout=stdout, check=False)
         except FileNotFoundError:
             raise KlpdError("--host needs ssh, which is not installed here") from None
         if done.returncode == _UNREACHABLE:
@@ -123,7 +120,7 @@ def _shared_connection() -> Iterator[list[str]]:
     folder = tempfile.mkdtemp(prefix="klpctl-", dir="/tmp")
     socket = ["-o", f"ControlPath={folder}/ssh"]
     try:
-        yield [*socket, "-o", "ControlMaster=auto", "-o", "ControlPersist=yes"]
+        yield [*socket, "-o", "ControlMaster=auto", "-o", "ControlPersist=60"]
     finally:
         if os.path.exists(f"{folder}/ssh"):
             ended = [*_SSH, *socket, "-O", "exit", "--", "host"]
@@ -138,6 +135,14 @@ def _names(files: Sequence[str]) -> dict[str, str]:
         file: name if last.count(name) == 1 else f"{number}-{name}"
         for number, (file, name) in enumerate(zip(files, last, strict=True), start=1)
     }
+
+
+def _content(file: str) -> bytes:
+    fd = open_file(file)
+    try:
+        return read_descriptor(fd, name_of(file))
+    finally:
+        os.close(fd)
 
 
 def _manifests(names: Mapping[str, str]) -> dict[str, str]:

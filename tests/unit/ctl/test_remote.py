@@ -175,14 +175,18 @@ def test_without_ssh_there_is_a_clear_line(there: There) -> None:
     assert done.stderr == "klpctl: --host needs ssh, which is not installed here\n"
 
 
-def test_a_file_that_is_not_here_is_told_before_the_command_is_run(there: There) -> None:
-    done = there.run("check", "gone.ko")
+@pytest.mark.parametrize(
+    ("file", "complaint"),
+    [("gone.ko", "cannot open gone.ko: No such file or directory"), ("programs", "programs: not a regular file")],
+)
+def test_a_file_that_cannot_be_sent_is_told_before_the_host_is_asked(there: There, file: str, complaint: str) -> None:
+    done = there.run("check", file)
     assert done.returncode == ExitStatus.USAGE
-    assert done.stderr == "klpctl: cannot open gone.ko: No such file or directory\n"
+    assert done.stderr == f"klpctl: {complaint}\n"
     assert not there.seen.exists()
 
 
-def test_a_file_that_cannot_be_sent_leaves_nothing_there(there: There) -> None:
+def test_a_copy_that_fails_leaves_nothing_there(there: There) -> None:
     (there.folder / "a.ko").write_text("bytes")
     there.install("cat", "#!/bin/sh\nexit 1\n")
     done = there.run("check", "a.ko")
