@@ -14,7 +14,7 @@ from klpd.ctl import commands, requests
 from klpd.ctl.commands.change import INTERRUPTED
 from klpd.ctl.console import Console
 from klpd.ctl.context import Context
-from klpd.ctl.requests import Apply, Change, Disable, Perform, Plan, Revert
+from klpd.ctl.requests import Apply, Change, Disable, Force, Perform, Plan, Revert
 from klpd.ctl.service import Interrupted, JobEvent
 from klpd.errors import DaemonUnavailableError, ExitStatus, PolicyError, UsageError
 from klpd.judge.rules import Manifest
@@ -44,6 +44,7 @@ from tests.unit.ctl.examples import (
     REFUSED_PLAN,
     STATUS,
     STICKY,
+    TRANSITION,
     VETOED,
     job,
     livepatch,
@@ -224,6 +225,74 @@ def test_status_without_klpd_shows_the_kernels_livepatches_and_fails() -> None:
     assert "klp_v2" in out.getvalue()
 
 
+def test_list_has_a_line_for_each_livepatch() -> None:
+    outcome = run(requests.List(names=False), Klpd())
+    assert (outcome.status, outcome.err) == (ExitStatus.OK, "")
+    assert outcome.out.splitlines() == [
+        "livepatch  is        replace  states",
+        "klp_v2     enabled   yes      0x1001:2 (console_loglevel), 0x2:1",
+        "kpatch_1   patching  unknown  unknown",
+    ]
+
+
+def test_list_without_klpd_is_as_the_kernel_shows_it_and_says_so() -> None:
+    outcome = run(requests.List(names=False), None)
+    assert outcome.status == ExitStatus.OK
+    assert outcome.out.splitlines()[1].split()[:2] == ["klp_v2", "enabled"]
+    assert outcome.err == "klpctl: as the kernel shows them: klpd is not running\n"
+
+
+@pytest.mark.parametrize(("as_json", "shown"), [(False, "klp_v2\n"), (True, '[\n  "klp_v2"\n]\n')])
+def test_names_alone_are_listed_without_klpd(as_json: bool, shown: str) -> None:
+    assert run(requests.List(names=True), None, json=as_json) == Outcome(ExitStatus.OK, shown, "")
+
+
+def test_jobs_are_listed_with_those_that_have_ended() -> None:
+    jobs = (job(JobState.DONE), replace(job(JobState.WAITING), id=8))
+    klpd = Klpd(status_=replace(STATUS, jobs=jobs))
+    assert [each.split()[0] for each in run(requests.ListJobs(), klpd).out.splitlines()] == ["id", "7", "8"]
+    assert json.loads(run(requests.ListJobs(), klpd, json=True).out) == to_plain(jobs)
+
+
+def test_a_job_is_waited_for_and_its_end_is_the_exit_status() -> None:
+    klpd = Klpd(status_=replace(STATUS, jobs=(job(),)), events=(REFUSED,))
+    assert run(requests.Wait(7), klpd).status == ExitStatus.VETOED
+    with pytest.raises(UsageError, match="klpd knows no job 8, or no longer; klpctl jobs lists"):
+        run(requests.Wait(8), klpd)
+
+
+def test_who_waits_leaves_with_one_interrupt_and_cancels_nothing() -> None:
+    klpd = Klpd(status_=replace(STATUS, jobs=(job(),)), events=(job(), Interrupted(), DONE))
+    outcome = run(requests.Wait(7), klpd)
+    assert (outcome.status, klpd.canceled) == (INTERRUPTED, 0)
+
+
+def test_blockers_are_shown_once_or_not_at_all_where_no_transition_runs() -> None:
+    shown = run(requests.Blockers(follow=False), Klpd(transitions=[TRANSITION]))
+    assert shown.out.startswith("klp_v3: patching, 1 of 134 tasks left, for ")
+    assert "no job of klpd's began it" in shown.out
+    nothing = Outcome(ExitStatus.OK, "no transition runs\n", "")
+    assert run(requests.Blockers(follow=False), Klpd()) == nothing
+    assert run(requests.Blockers(follow=True), Klpd()) == nothing
+    assert run(requests.Blockers(follow=False), Klpd(), json=True).out == "{}\n"
+
+
+def test_blockers_of_a_job_are_told_what_klpd_will_do() -> None:
+    running = job(JobState.RUNNING, StepState.RUNNING)
+    klpd = Klpd(transitions=[TRANSITION], status_=replace(STATUS, jobs=(running,)))
+    assert "klpd reverses it" in run(requests.Blockers(follow=False), klpd).out
+
+
+def test_blockers_followed_as_json_are_a_line_for_each_change_and_an_empty_object_at_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)
+    later = replace(TRANSITION, stragglers=())
+    klpd = Klpd(transitions=[TRANSITION, TRANSITION, later])
+    lines = run(requests.Blockers(follow=True), klpd, json=True).out.splitlines()
+    assert [json.loads(each) for each in lines] == [to_plain(TRANSITION), to_plain(later), {}]
+
+
 @pytest.mark.parametrize(
     ("verdict", "status"),
     [(APPROVED, ExitStatus.OK), (VETOED, ExitStatus.VETOED), (OPEN, ExitStatus.CANNOT_TELL)],
@@ -325,6 +394,21 @@ def test_revert_asks_whoever_sits_at_the_terminal(typed: str, begun: bool) -> No
     assert "Take these steps? [y/N] " in outcome.out
     assert bool(klpd.begun) is begun
     assert outcome.status == (ExitStatus.OK if begun else ExitStatus.FAILED)
+
+
+@pytest.mark.parametrize(("typed", "begun"), [("y\n", True), ("n\n", False)])
+def test_forcing_is_asked_about_with_what_it_means(typed: str, begun: bool) -> None:
+    klpd = Klpd()
+    outcome = run(Perform(Force(""), confirmed=False), klpd, typed=typed)
+    assert "the machine may fail. Force it? [y/N] " in outcome.out
+    assert klpd.begun == ([Force("")] if begun else [])
+
+
+def test_a_transition_that_no_rule_lets_be_forced_is_not_asked_about() -> None:
+    klpd = Klpd(plan_=REFUSED_PLAN)
+    outcome = run(Perform(Force(""), confirmed=False), klpd, typed="y\n")
+    assert (outcome.status, klpd.begun) == (ExitStatus.VETOED, [])
+    assert "[y/N]" not in outcome.out
 
 
 def test_revert_does_not_ask_who_has_said_yes() -> None:
@@ -435,6 +519,14 @@ def test_a_module_whose_manifest_makes_no_sense_is_shown_all_the_same() -> None:
 
 def test_policy_files_are_printed_with_their_names() -> None:
     assert run(requests.PolicyCat(), None).out == f'# {FILE}\n[policy]\ndefault = "allow"\n\n'
+
+
+def test_policy_files_come_as_json_with_what_is_wrong_or_what_they_say() -> None:
+    checked = run(requests.PolicyCheck(("broken.toml", "a.toml")), None, json=True)
+    assert (checked.status, checked.err) == (ExitStatus.USAGE, "")
+    complaints = ["broken.toml:3:1: no such key", "broken.toml:4:1: no such key"]
+    assert json.loads(checked.out) == {"broken.toml": complaints, "a.toml": []}
+    assert json.loads(run(requests.PolicyCat(), None, json=True).out) == {FILE: '[policy]\ndefault = "allow"\n'}
 
 
 def test_reload_asks_klpd() -> None:
