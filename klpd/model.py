@@ -155,12 +155,56 @@ class Object:
 
 
 @dataclass(frozen=True, slots=True)
+class SignatureProof:
+    """What it takes to verify a signature when its file is not at hand.  Bytes are in hex.
+
+    `issuer`: the name of the issuer of the signer's certificate, in DER; None where the certificate is told by its key
+    id.  `digest`: that of the signed bytes, by the signature's algorithm; None where that is none to rely on.
+    `value`: what the signer made of it.  `flaw`: why it is not to be trusted, whoever made it.
+    """
+
+    issuer: str | None
+    digest: str | None
+    value: str
+    flaw: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Signature:
-    """The signature appended to a module, as the module claims it: nothing here has been verified."""
+    """The signature appended to a module, as the module claims it: nothing here has been verified.
+
+    `key_id` is the serial number of the signer's certificate, or its subject key id.
+    """
 
     signer: str | None
     key_id: str | None
     hash_algorithm: str | None
+    proof: SignatureProof | None = None
+
+
+class Standing(StrEnum):
+    """What became of verifying a signature.  UNVERIFIED: there was nothing to verify it with."""
+
+    UNSIGNED = "unsigned"
+    UNVERIFIED = "unverified"
+    UNTRUSTED = "untrusted"
+    TRUSTED = "trusted"
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """How far a livepatch's signature can be trusted.
+
+    `signer`: the common name in the trusted certificate that it was verified with.  `detail`: why it is as it is.
+    """
+
+    standing: Standing
+    signer: str | None = None
+    detail: str | None = None
+
+    @property
+    def trusted(self) -> bool:
+        return self.standing is Standing.TRUSTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +277,7 @@ class Installed:
     digest: str | None = None
     restores: bool | None = None
     declared: Declaration = UNDECLARED
+    signature: Signature | None = None
 
     @property
     def carried(self) -> tuple[State, ...] | None:
@@ -260,6 +305,7 @@ class Installed:
             digest=livepatch.digest,
             restores=livepatch.restores,
             declared=livepatch.declared,
+            signature=livepatch.signature,
         )
 
 

@@ -12,22 +12,25 @@ if TYPE_CHECKING:
 
     from klpd.ctl.names import Names
     from klpd.ctl.page import Line, Page
-    from klpd.model import DeclaredState, Function, Livepatch, Object, State
+    from klpd.model import DeclaredState, Function, Livepatch, Object, State, Trust
 
 UNKNOWN: Final = "unknown: only its code, running, would tell"
 _INDENT: Final = 18
 
 
-def show_livepatch(livepatch: Livepatch, page: Page, names: Names) -> Iterator[Line]:
-    """Everything that is known of a livepatch from its file, one subject a line."""
-    for label, values in _fields(livepatch, names):
+def show_livepatch(livepatch: Livepatch, page: Page, names: Names, trust: Trust) -> Iterator[Line]:
+    """Everything that is known of a livepatch from its file, one subject a line.
+
+    `trust`: what the policy's certificates say of its signature.
+    """
+    for label, values in _fields(livepatch, names, trust):
         head = line(Span(f"{label + ':':<{_INDENT}}", Tone.FAINT))
         for value in values:
             yield from page.paragraph(value, head=head, indent=_INDENT)
             head = line(" " * _INDENT)
 
 
-def _fields(livepatch: Livepatch, names: Names) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _fields(livepatch: Livepatch, names: Names, trust: Trust) -> Iterator[tuple[str, tuple[str, ...]]]:
     yield "name", (livepatch.name,)
     optional = (
         ("version", livepatch.version),
@@ -45,7 +48,7 @@ def _fields(livepatch: Livepatch, names: Names) -> Iterator[tuple[str, tuple[str
         yield "fixes", (", ".join(livepatch.declared.fixes),)
     yield "objects", _objects(livepatch.objects)
     yield "depends", (", ".join(livepatch.depends) or "nothing",)
-    yield "signature", (_signature(livepatch),)
+    yield "signature", (_signature(livepatch, trust),)
     yield "build id", (livepatch.build_id or "none",)
     yield "srcversion", (livepatch.srcversion or "none",)
     yield "sha256", (livepatch.digest,)
@@ -100,13 +103,16 @@ def _function(function: Function) -> str:
     return function.name if function.sympos == 0 else f"{function.name} (sympos {function.sympos})"
 
 
-def _signature(livepatch: Livepatch) -> str:
+def _signature(livepatch: Livepatch, trust: Trust) -> str:
     signature = livepatch.signature
     if signature is None:
         return "none"
-    details = [f"by {signature.signer}" if signature.signer else "signer not named"]
+    signer = trust.signer or signature.signer
+    details = [f"by {signer}" if signer else "signer not named"]
     if signature.key_id is not None:
         details.append(f"key {signature.key_id}")
     if signature.hash_algorithm is not None:
         details.append(signature.hash_algorithm)
-    return f"{', '.join(details)} (claimed, not verified)"
+    if trust.trusted:
+        return f"{', '.join(details)}, verified with {trust.detail}"
+    return f"{', '.join(details)} (claimed, not verified: {trust.detail})"

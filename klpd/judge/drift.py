@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 def judge_installed(livepatch: Installed, policy: Policy) -> Verdict:
     """Whether the policy would have let in a livepatch that is there already.
 
-    What the kernel would say does not matter any more, and its states are changed: the rules on livepatches and on
-    versions are asked, not those on changes.
+    What the kernel would say does not matter any more, and its states are changed: the rules on livepatches, on
+    signatures and on versions are asked, not those on changes.
     """
     livepatch = with_manifests(livepatch, policy)
-    findings = (*site.livepatch_findings(livepatch, policy), *site.version_findings(livepatch, policy))
+    findings = (
+        *site.livepatch_findings(livepatch, policy),
+        *site.signature_findings(livepatch, policy),
+        *site.version_findings(livepatch, policy),
+    )
     return Verdict("keep", livepatch.name, decide(findings), (), findings)
 
 

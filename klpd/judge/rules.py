@@ -12,14 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
-from klpd.model import UNDECLARED, ChangeKind, Decision, Declaration, Rule, RuleKind
+from klpd.model import UNDECLARED, ChangeKind, Decision, Declaration, Installed, Rule, RuleKind, Standing, Trust
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from klpd.model import Installed, Livepatch
+    from klpd.model import Livepatch, Signature
 
 
 class Mode(StrEnum):
@@ -80,6 +80,23 @@ class TransitionRules:
     timeout: float = 300.0
     on_timeout: OnTimeout = OnTimeout.REVERSE
     force: Ruling = NO_FORCE
+
+
+class Verifier(Protocol):
+    """What verifies signatures with the certificates that a policy trusts.  The same signature, the same answer."""
+
+    def __call__(self, signature: Signature | None, /) -> Trust: ...
+
+
+def without_certificates(signature: Signature | None, /) -> Trust:
+    """What can be said of a signature where no certificate is trusted."""
+    if signature is None:
+        return Trust(Standing.UNSIGNED, detail="it is not signed")
+    return Trust(Standing.UNVERIFIED, detail="the policy names no certificate to verify its signature with")
+
+
+ANY_SIGNER: Final = Ruling(Permission.ALLOW, Rule(RuleKind.BUILTIN, 'untrusted = "allow"'))
+"""What holds of livepatches that nobody signed whom the policy trusts, where no file says anything."""
 
 
 class Comparison(StrEnum):
@@ -167,20 +184,26 @@ class Match:
     """The livepatches that a rule is about: every condition that is given must hold.
 
     `name` is a pattern of fnmatch(3), with "-" for "_" where people like it better; digits are hex in lower case.
+    `signer` is the common name of a trusted certificate that the signature was verified with, never a claim.
     """
 
     name: str | None = None
     sha256: str | None = None
     build_id: str | None = None
     replace: bool | None = None
+    signer: str | None = None
 
-    def __call__(self, livepatch: Livepatch | Installed) -> bool:
+    def __call__(self, livepatch: Livepatch | Installed, verify: Verifier = without_certificates) -> bool:
         return (
             (self.name is None or fnmatchcase(livepatch.name, _module_names(self.name)))
             and self.sha256 in (None, livepatch.digest)
             and self.build_id in (None, livepatch.build_id)
             and (self.replace is None or livepatch.replace is self.replace)
+            and (self.signer is None or self._signed(verify(livepatch.signature)))
         )
+
+    def _signed(self, trust: Trust) -> bool:
+        return trust.trusted and trust.signer == self.signer
 
 
 def _module_names(pattern: str) -> str:
@@ -242,10 +265,22 @@ class Policy:
     directories: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     manifests: tuple[Manifest, ...] = ()
+    untrusted: Ruling = ANY_SIGNER
+    verify: Verifier = without_certificates
+
+    def trust(self, livepatch: Livepatch | Installed) -> Trust:
+        """How far the livepatch's signature can be trusted."""
+        if isinstance(livepatch, Installed) and livepatch.digest is None:
+            return Trust(Standing.UNVERIFIED, detail="the file that it was loaded from is not known")
+        return self.verify(livepatch.signature)
+
+    def matches(self, rule: LivepatchRule, livepatch: Livepatch | Installed) -> bool:
+        """Whether a rule is about this livepatch."""
+        return rule.match(livepatch, self.verify)
 
     def transition_of(self, livepatch: Livepatch | Installed) -> TransitionRules:
         """What holds of the transitions of a livepatch: key by key, the first rule that matches it and sets the key."""
-        rules = [each for each in self.livepatches if each.match(livepatch)]
+        rules = [each for each in self.livepatches if self.matches(each, livepatch)]
         general = self.transition
         return TransitionRules(
             timeout=next((each.timeout for each in rules if each.timeout is not None), general.timeout),

@@ -28,7 +28,7 @@ _VERB: Final = {
 def livepatch_findings(livepatch: Livepatch | Installed, policy: Policy) -> Iterator[Finding]:
     """Whether the policy lets this livepatch in at all: its first rule that matches, else its default."""
     for rule in policy.livepatches:
-        if rule.permission is not None and rule.match(livepatch):
+        if rule.permission is not None and policy.matches(rule, livepatch):
             because = f": {rule.reason}" if rule.reason else ""
             yield Finding(
                 rule.permission.decision,
@@ -43,10 +43,39 @@ def livepatch_findings(livepatch: Livepatch | Installed, policy: Policy) -> Iter
         policy.default.permission.decision,
         "default",
         policy.default.rule,
-        f"no rule names {livepatch.name}, and such livepatches are {_participle(policy.default.permission)}",
+        f"no rule names {livepatch.name}, and such livepatches are {_participle(policy.default.permission)}"
+        f"{_no_signer(livepatch, policy)}",
         None
         if policy.default.permission is Permission.ALLOW
         else f'add a rule for it: [[livepatch]] match = {{ name = "{livepatch.name}" }} verdict = "allow"',
+        livepatch=livepatch.name,
+    )
+
+
+def _no_signer(livepatch: Livepatch | Installed, policy: Policy) -> str:
+    """Why rules on signers do not match, where there are any."""
+    trust = policy.trust(livepatch)
+    if trust.trusted or all(each.match.signer is None for each in policy.livepatches):
+        return ""
+    return f"; rules on signers do not name it, since {trust.detail}"
+
+
+def signature_findings(livepatch: Livepatch | Installed, policy: Policy) -> Iterator[Finding]:
+    """Whether a livepatch has to be signed by somebody whom the policy trusts, and is."""
+    if policy.untrusted.permission is Permission.ALLOW:
+        return
+    trust = policy.trust(livepatch)
+    yield Finding(
+        Decision.ALLOW if trust.trusted else Decision.DENY,
+        "signature",
+        policy.untrusted.rule,
+        f"{livepatch.name} is signed by {trust.signer}, as {trust.detail} proves"
+        if trust.trusted
+        else f"livepatches have to be signed by somebody whom this site trusts, and {livepatch.name} is not: "
+        f"{trust.detail}",
+        None
+        if trust.trusted
+        else "sign it with the key of one of the trusted-certificates; or add its signer's certificate to them",
         livepatch=livepatch.name,
     )
 

@@ -53,6 +53,7 @@ def _findings(stack: Stack, action: Action, policy: Policy, changed: tuple[State
             yield from kernel.load_findings(stack, livepatch, policy)
             yield from declared.load_findings(stack, livepatch, policy)
             yield from site.livepatch_findings(livepatch, policy)
+            yield from site.signature_findings(livepatch, policy)
             yield from site.version_findings(livepatch, policy)
             unknown = stack.unknown if livepatch.carried is not None else (*stack.unknown, livepatch.name)
             yield from site.unknown_findings(stack, unknown, policy)

@@ -89,6 +89,7 @@ def _installed(shown: SysfsLivepatch, detail: MemoryLivepatch | None, known: Kno
         digest=None if file is None else file.digest,
         restores=None if file is None else file.restores,
         declared=UNDECLARED if file is None else file.declared,
+        signature=None if file is None else file.signature,
     )
 
 

@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The signature at the end of a module, and what it claims: nothing here is verified.
+"""The signature at the end of a module: what it claims, and what it takes to verify that.
 
 Its content is a CMS SignedData (RFC 5652) with no certificate in it, since the kernel has those.  What is shown is
-what modinfo(8) shows.
+what modinfo(8) shows.  Nothing is verified here; klpd.policy.trust does that.
 """
 
 from __future__ import annotations
 
+import hashlib
 import struct
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from klpd.errors import ModuleFormatError
-from klpd.model import Signature
-from klpd.module.der import CONSTRUCTED, CONTEXT_0, INTEGER, SEQUENCE, SET, Element
+from klpd.model import Signature, SignatureProof
+
+if TYPE_CHECKING:
+    from asn1crypto.core import Field
 
 LARGEST_SIGNATURE: Final = 64 << 10
 """In bytes; one by a 4096 bit RSA key has some 700."""
@@ -22,21 +25,11 @@ _MARKER: Final = b"~Module signature appended~\n"
 _TRAILER: Final = struct.Struct(">8sI")
 _PKEY_ID_PKCS7: Final = bytes([0, 0, 2, 0, 0, 0, 0, 0])
 
-_SIGNED_DATA: Final = "1.2.840.113549.1.7.2"
-_COMMON_NAME: Final = "2.5.4.3"
-_BMP_STRING: Final = 0x1E
-_DIGESTS: Final = {
-    "1.2.840.113549.2.5": "md5",
-    "1.3.14.3.2.26": "sha1",
-    "2.16.840.1.101.3.4.2.1": "sha256",
-    "2.16.840.1.101.3.4.2.2": "sha384",
-    "2.16.840.1.101.3.4.2.3": "sha512",
-    "2.16.840.1.101.3.4.2.4": "sha224",
-    "2.16.840.1.101.3.4.2.8": "sha3-256",
-    "2.16.840.1.101.3.4.2.9": "sha3-384",
-    "2.16.840.1.101.3.4.2.10": "sha3-512",
-    "1.2.156.10197.1.401": "sm3",
-}
+_DIGESTS: Final = {"sha256", "sha384", "sha512", "sha3-256", "sha3-384", "sha3-512"}
+"""Those that a signature can be trusted with, as the kernel and hashlib (with "_") call them."""
+_SM3: Final = "1.2.156.10197.1.401"
+PARSER_ERRORS: Final = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError)
+"""What asn1crypto raises for bytes that are not what they should be."""
 
 
 def read_signature(data: bytes) -> Signature | None:
@@ -55,46 +48,69 @@ def read_signature(data: bytes) -> Signature | None:
         raise ModuleFormatError("its signature is not of the one kind that the kernel takes, PKCS#7")
     if size > min(end, LARGEST_SIGNATURE):
         raise ModuleFormatError(f"its signature claims to have {size} bytes")
-    return _read_signed_data(Element.parse(data[end - size : end]))
+    try:
+        return _read_signed_data(data[end - size : end], memoryview(data)[: end - size])
+    except PARSER_ERRORS as error:
+        raise ModuleFormatError("its signature is no CMS signed data that can be read") from error
 
 
-def _read_signed_data(content_info: Element) -> Signature:
-    kind, content = _members(content_info.expect(SEQUENCE), 2)
-    if kind.oid != _SIGNED_DATA:
-        raise ModuleFormatError(f"its signature is no signed data, but a {kind.oid}")
-    (signed_data,) = _members(content.expect(CONTEXT_0 | CONSTRUCTED), 1)
-    *_, signers = _members(signed_data.expect(SEQUENCE), 4)
-    signer, *_ = _members(signers.expect(SET), 1)
-    _version, key, digest, *_ = _members(signer.expect(SEQUENCE), 5)
-    name, key_id = _read_key(key)
-    algorithm, *_ = _members(digest.expect(SEQUENCE), 1)
-    return Signature(name, _readable(key_id), _DIGESTS.get(algorithm.oid, algorithm.oid))
+def _read_signed_data(encoded: bytes, content: memoryview) -> Signature:
+    from asn1crypto import cms
+
+    content_info = cms.ContentInfo.load(encoded, strict=True)
+    if content_info["content_type"].native != "signed_data":
+        raise ModuleFormatError(f"its signature is no signed data, but a {content_info['content_type'].dotted}")
+    signed_data = content_info["content"]
+    signers = signed_data["signer_infos"]
+    signer = signers[0]
+    algorithm = _digest_name(signer["digest_algorithm"]["algorithm"])
+    identifier = signer["sid"].chosen
+    named = signer["sid"].name == "issuer_and_serial_number"
+    issuer = identifier["issuer"] if named else None
+    key_id = (identifier["serial_number"] if named else identifier).contents
+    return Signature(
+        signer=None if issuer is None else common_name(issuer),
+        key_id=readable(key_id),
+        hash_algorithm=algorithm,
+        proof=SignatureProof(
+            issuer=None if issuer is None else issuer.dump().hex(),
+            digest=hashlib.new(algorithm.replace("-", "_"), content).hexdigest() if algorithm in _DIGESTS else None,
+            value=signer["signature"].contents.hex(),
+            flaw=_flaw(signed_data, signer, len(signers)),
+        ),
+    )
 
 
-def _read_key(key: Element) -> tuple[str | None, bytes]:
-    """Of a SignerIdentifier: the signer's name, if it is told, and the serial number or the key id."""
-    if key.tag == CONTEXT_0:
-        return None, key.content
-    issuer, serial = _members(key.expect(SEQUENCE), 2)
-    return _common_name(issuer.expect(SEQUENCE)), serial.expect(INTEGER).content
-
-
-def _common_name(name: Element) -> str | None:
-    for part in name.children():
-        for attribute in part.expect(SET).children():
-            kind, value = _members(attribute.expect(SEQUENCE), 2)
-            if kind.oid == _COMMON_NAME:
-                encoding = "utf-16-be" if value.tag == _BMP_STRING else "utf-8"
-                return value.content.decode(encoding, "backslashreplace")
+def _flaw(signed_data: Field, signer: Field, signers: int) -> str | None:
+    """What the kernel refuses in a module's signature, or klpd does not look into (pkcs7_verify, pkcs7_verify.c)."""
+    if signers > 1:
+        return "it has several signers"
+    if signer["signed_attrs"].dump():
+        return "it has signed attributes, which the kernel does not take in a module's signature"
+    if signed_data["encap_content_info"]["content_type"].native != "data":
+        return "what it signs is not called data"
+    if signed_data["encap_content_info"]["content"].dump():
+        return "it has content of its own"
     return None
 
 
-def _members(element: Element, least: int) -> list[Element]:
-    members = list(element.children())
-    if len(members) < least:
-        raise ModuleFormatError(f"its signature has an element of {len(members)} parts, and {least} belong there")
-    return members
+def _digest_name(algorithm: Field) -> str:
+    if algorithm.dotted == _SM3:
+        return "sm3"
+    return str(algorithm.native).replace("_", "-")
 
 
-def _readable(key_id: bytes) -> str:
+def common_name(name: Field) -> str | None:
+    """The first common name in the name of whoever signs."""
+    for part in name.chosen:
+        for attribute in part:
+            if attribute["type"].native == "common_name":
+                value = attribute["value"].chosen
+                encoding = "utf-16-be" if value.tag == 30 else "utf-8"  # a BMPString
+                return str(value.contents.decode(encoding, "backslashreplace"))
+    return None
+
+
+def readable(key_id: bytes) -> str:
+    """A serial number or a key id as modinfo(8) shows it."""
     return key_id.hex(":").upper()

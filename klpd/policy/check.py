@@ -52,7 +52,6 @@ class Table:
         self._kind = kind
         self._path = path
         self._known: list[str] = []
-        self._refused: list[str] = []
 
     @property
     def rule(self) -> Rule:
@@ -119,12 +118,6 @@ class Table:
         """Whether the value of `key` is this very string."""
         return self._values.get(key) == value
 
-    def refuse(self, key: str, why: str) -> None:
-        """Complain about `key` if it is there, in better words than that it is not known."""
-        self._refused.append(key)
-        if key in self._values:
-            self._complain(why, self._source.positions.key((*self._path, key)))
-
     def complain(self, message: str, key: str | None = None) -> None:
         """Complain about the value of `key`, or about the table."""
         path = self._path if key is None else (*self._path, key)
@@ -135,7 +128,7 @@ class Table:
         for key in self._values:
             if len(self._complaints) >= MOST_COMPLAINTS:
                 return
-            if key not in self._known and key not in self._refused:
+            if key not in self._known:
                 self._complain(self._unknown(key), self._source.positions.key((*self._path, key)))
 
     def _unknown(self, key: str) -> str:

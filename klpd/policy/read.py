@@ -27,6 +27,7 @@ from klpd.judge.rules import (
     Way,
 )
 from klpd.model import Rule, RuleKind
+from klpd.policy.certificates import certificate_files
 from klpd.policy.check import Table
 from klpd.policy.convert import (
     boolean,
@@ -42,6 +43,7 @@ from klpd.policy.convert import (
 )
 from klpd.policy.dropins import is_mask, list_files
 from klpd.policy.manifest import read_manifests
+from klpd.policy.trust import trusting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -51,10 +53,6 @@ if TYPE_CHECKING:
 LONGEST_HOLD: Final = "60s"
 _TRANSITION_TIME: Final = duration(longest="1w")
 _TRANSITION_KEYS: Final = ("timeout", "on-timeout", "force")
-_NO_SIGNER: Final = (
-    "klpd cannot verify signatures yet, and who a module says has signed it proves nothing; "
-    'match by "sha256" or "build-id"'
-)
 
 
 def read_policy(root: Path = Path("/")) -> Policy:
@@ -128,6 +126,8 @@ def _with_settings(policy: Policy, table: Table) -> Policy:
     default = table.take("default", choice(Permission))
     unknown_states = table.take("unknown-states", choice(Permission))
     gap = table.take("allow-unpatched-gap", choice(Permission))
+    untrusted = table.take("untrusted", choice(Permission))
+    certificates = table.take("trusted-certificates", list_of(certificate_files))
     policy = replace(
         policy,
         mode=table.get("mode", choice(Mode), policy.mode),
@@ -137,6 +137,8 @@ def _with_settings(policy: Policy, table: Table) -> Policy:
         on_drift=table.get("on-drift", choice(OnDrift), policy.on_drift),
         hold_timeout=table.get("hold-timeout", duration(longest=LONGEST_HOLD), policy.hold_timeout),
         directories=table.get("directories", list_of(directory), policy.directories),
+        untrusted=policy.untrusted if untrusted is None else _ruling(untrusted),
+        verify=policy.verify if certificates is None else trusting(certificates.value),
     )
     table.close()
     return policy
@@ -249,8 +251,8 @@ def _match(table: Table) -> Match:
         sha256=conditions.get("sha256", hexadecimal(fewest=64, most=64), None),
         build_id=conditions.get("build-id", hexadecimal(fewest=2, most=128), None),
         replace=conditions.get("replace", boolean, None),
+        signer=conditions.get("signer", text, None),
     )
-    conditions.refuse("signer", _NO_SIGNER)
     conditions.close()
     return match
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import functools
 import struct
+import tempfile
 import tracemalloc
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -14,16 +16,20 @@ from hypothesis import strategies as st
 
 from klpd import module
 from klpd.errors import ModuleFormatError, NotALivepatchError
+from klpd.model import Livepatch
 from klpd.module import Kind
 from klpd.module.elf import MOST_SECTIONS
 from klpd.module.image import MOST_RELOCATIONS, MOST_SYMBOLS
 from klpd.module.modinfo import LARGEST_MODINFO
+from klpd.policy.certificates import certificate_files
+from klpd.policy.trust import trusting
 from tests.livepatches.build import build
+from tests.livepatches.signing import make_key, sign
 from tests.unit.module.compilers import COMPILERS, example
 from tests.unit.module.forgery import Forgery
 
 if TYPE_CHECKING:
-    from klpd.model import Livepatch
+    from klpd.judge.rules import Verifier
 
 MOST_MEMORY: Final = 64 << 20
 """What klpd/module/reader.py promises, in bytes, beside the file."""
@@ -114,6 +120,32 @@ def test_any_signature_is_read_or_refused(content: bytes) -> None:
     end = bytes([0, 0, 2, 0, 0, 0, 0, 0]) + len(content).to_bytes(4, "big") + b"~Module signature appended~\n"
 
     read(example() + content + end)
+
+
+@functools.cache
+def signed_example() -> tuple[bytes, Verifier]:
+    """A signed module, and what trusts the one who signed it."""
+    with tempfile.TemporaryDirectory() as folder:
+        key, file = make_key(Path(folder) / "key.pem", "somebody"), Path(folder) / "example.ko"
+        file.write_bytes(example())
+        sign(file, key)
+        return file.read_bytes(), trusting((certificate_files(str(key)),))
+
+
+@given(st.lists(st.tuples(st.integers(0, 1 << 12), st.integers(0, 255)), min_size=1, max_size=8))
+def test_a_damaged_signature_is_refused_or_trusted_for_what_it_was(damage: list[tuple[int, int]]) -> None:
+    data, verify = signed_example()
+    whole = module.read_livepatch(data, file="").signature
+    assert whole is not None
+    assert whole.proof is not None
+    damaged = bytearray(data)
+    for at, byte in damage:
+        damaged[len(example()) + at % (len(data) - len(example()))] = byte
+    found = read(bytes(damaged))
+    if isinstance(found, Livepatch) and found.signature is not None and found.signature.proof is not None:
+        proof = found.signature.proof
+        same = (proof.digest, proof.value) == (whole.proof.digest, whole.proof.value)
+        assert same or not verify(found.signature).trusted
 
 
 def many_sections() -> bytes:

@@ -28,6 +28,8 @@ PACKAGES: Final = (
     "polkitd",
     "procps",
     "python3",
+    "python3-asn1crypto",
+    "python3-cryptography",
     "python3-gi",
     "python3-pydbus",
     "python3-pyelftools",

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from klpd.errors import DaemonUnavailableError, ExitStatus, PolicyError
@@ -17,20 +18,26 @@ if TYPE_CHECKING:
 def inspect(context: Context, file: str) -> int:
     from klpd.ctl.show_livepatch import show_livepatch
     from klpd.judge.declared import with_manifests
+    from klpd.judge.rules import without_certificates
 
     status = ExitStatus.OK
     try:
-        livepatch = with_manifests(context.machine.livepatch(file), context.machine.policy())
+        policy = context.machine.policy()
+        livepatch = with_manifests(context.machine.livepatch(file), policy)
+        trust = policy.trust(livepatch)
     except PolicyError as error:
         # What the module holds is no less true because what is declared of it makes no sense.
         for each in (error, *error.others):
             context.console.complain(str(each))
         livepatch, status = context.machine.module(file), error.exit_status
+        trust = without_certificates(livepatch.signature)
     if context.json:
-        context.console.json(livepatch)
+        context.console.json(
+            {each.name: getattr(livepatch, each.name) for each in fields(livepatch)} | {"trust": trust}
+        )
     else:
         names = context.machine.names() if livepatch.carried else {}
-        context.console.show(show_livepatch(livepatch, context.console.page, names))
+        context.console.show(show_livepatch(livepatch, context.console.page, names, trust))
     return status
 
 

@@ -18,7 +18,7 @@ from klpd.ctl.requests import Apply, Change, Disable, Force, Perform, Plan, Reve
 from klpd.ctl.service import Interrupted, JobEvent
 from klpd.errors import DaemonUnavailableError, ExitStatus, PolicyError, UsageError
 from klpd.judge.rules import Manifest
-from klpd.model import Decision, Verdict
+from klpd.model import Decision, Livepatch, Verdict
 from klpd.plain import from_plain, to_plain
 from klpd.policy.manifest import parse_manifest
 from klpd.report import (
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
     from klpd.ctl.names import Names
     from klpd.judge.rules import Policy
-    from klpd.model import Livepatch, Stack
+    from klpd.model import Stack
 
 DONE = job(JobState.DONE, StepState.DONE, StepState.DONE)
 REFUSED = JobReport(
@@ -435,7 +435,6 @@ def test_in_audit_mode_it_is_begun_all_the_same() -> None:
     ("request_", "value"),
     [
         (requests.Status(), STATUS),
-        (requests.Inspect("lp.ko"), livepatch(3)),
         (requests.Check("lp.ko"), APPROVED),
         (Plan(Apply(("lp.ko",))), PLAN),
         (Perform(Apply(("lp.ko",)), confirmed=True), DONE),
@@ -447,6 +446,12 @@ def test_json_output_is_the_value_and_nothing_else(request_: requests.Request, v
     assert json.loads(outcome.out) == to_plain(value)
     assert from_plain(type(value), json.loads(outcome.out)) == value
     assert outcome.err == ""
+
+
+def test_json_of_a_livepatch_tells_how_far_its_signature_is_trusted() -> None:
+    shown = json.loads(run(requests.Inspect("lp.ko"), None, json=True).out)
+    assert from_plain(Livepatch, shown) == livepatch(3)
+    assert shown["trust"]["standing"] == "unverified"
 
 
 def test_json_of_a_refused_job_has_its_exit_status() -> None:

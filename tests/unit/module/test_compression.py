@@ -7,11 +7,15 @@ import ctypes
 import functools
 import gzip
 import lzma
+import subprocess
+import sys
 import tracemalloc
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+import klpd
 from klpd import module
 from klpd.errors import ModuleFormatError
 from klpd.module.compression import XZ_MEMORY
@@ -71,6 +75,37 @@ def test_a_bomb_is_not_unpacked(name: str) -> None:
         tracemalloc.stop()
 
     assert peak < 2 * module.LARGEST_FILE + 16 * MIB
+
+
+_CONFINED = """
+import resource, sys
+from pathlib import Path
+from klpd import module
+from klpd.errors import ModuleFormatError
+
+data = Path(sys.argv[1]).read_bytes()
+module.unpack(Path(sys.argv[2]).read_bytes(), file="")  # so that libraries are loaded
+taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+limit = taken + int(sys.argv[3])
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+try:
+    module.unpack(data, file="")
+except ModuleFormatError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("name", PACK)
+def test_a_bomb_of_a_gibibyte_is_refused_in_the_memory_that_is_stated(name: str, tmp_path: Path) -> None:
+    bomb, harmless = tmp_path / "bomb", tmp_path / "harmless"
+    bomb.write_bytes(PACK[name](bytes(1024 * MIB)))
+    harmless.write_bytes(PACK[name](b"harmless"))
+    allowed = 2 * module.LARGEST_FILE + 128 * MIB + 16 * MIB
+    command = (sys.executable, "-c", _CONFINED, str(bomb), str(harmless), str(allowed))
+
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=Path(klpd.__file__).parents[1])
+
+    assert "unpacks to more than 64 MiB" in done.stdout, done.stderr
 
 
 def test_an_archive_that_needs_much_memory_is_not_unpacked() -> None:

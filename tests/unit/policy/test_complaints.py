@@ -150,10 +150,18 @@ WRONG = [
         '[[livepatch]]\nverdict = "deny"\nmatch = { build-id = "abc" }',
         '3:22: build-id: expected 2 to 128 hex digits, two a byte, found "abc"',
     ),
+    ('[policy]\nuntrusted = "no"', '2:13: untrusted: expected "allow" or "deny", found "no"'),
     (
-        '[[livepatch]]\nverdict = "deny"\nmatch = { signer = "Example CA" }',
-        "3:11: klpd cannot verify signatures yet, and who a module says has signed it proves nothing; "
-        'match by "sha256" or "build-id"',
+        '[policy]\ntrusted-certificates = ["/dev/null", "here.pem"]',
+        "2:25: trusted-certificates: /dev/null: not a regular file",
+    ),
+    (
+        '[policy]\ntrusted-certificates = ["here.pem"]',
+        '2:25: trusted-certificates: expected an absolute path, found "here.pem"',
+    ),
+    (
+        '[policy]\ntrusted-certificates = ["/nonexistent"]',
+        "2:25: trusted-certificates: /nonexistent cannot be read: No such file or directory",
     ),
 ]
 

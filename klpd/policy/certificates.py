@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The certificates that a policy trusts, read from the files and directories that it names."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from klpd.errors import PolicyError
+from klpd.policy.convert import Misfit, text
+from klpd.policy.show import quoted, shown
+from klpd.policy.source import open_source, read_open
+from klpd.policy.trust import Certificate
+
+MOST_FILES: Final = 256
+"""In one directory."""
+MOST_CERTIFICATES: Final = 256
+"""In one file."""
+SUFFIXES: Final = (".pem", ".crt", ".cer", ".der", ".x509")
+"""What the names of certificates in a directory end in; other files are passed over."""
+
+_ARMOR: Final = b"-----BEGIN"
+
+
+def certificate_files(value: object) -> tuple[Certificate, ...]:
+    """The certificates at an absolute path: of a file, PEM (also several) or DER, or of the files in a directory."""
+    given = text(value)
+    if not given.startswith("/"):
+        raise Misfit(f"expected an absolute path, found {quoted(given)}")
+    _check_libraries()
+    path = Path(given)
+    try:
+        files = _files_in(path) if stat.S_ISDIR(path.stat().st_mode) else (path,)
+    except OSError as error:
+        raise Misfit(f"{shown(path)} cannot be read: {error.strerror}") from None
+    return tuple(each for file in files for each in _read(file))
+
+
+def _check_libraries() -> None:
+    try:
+        import cryptography.x509  # noqa: F401  the judge is not to wait for it
+    except ImportError:
+        raise Misfit("verifying signatures takes python3-cryptography, which is not installed") from None
+
+
+def _files_in(folder: Path) -> tuple[Path, ...]:
+    files = sorted(each for each in folder.iterdir() if each.suffix in SUFFIXES and not each.name.startswith("."))
+    if len(files) > MOST_FILES:
+        raise Misfit(f"{shown(folder)} has {len(files)} certificates; {MOST_FILES} are taken")
+    return tuple(files)
+
+
+def _read(file: Path) -> tuple[Certificate, ...]:
+    name = shown(file)
+    try:
+        fd = open_source(file)
+    except OSError as error:
+        raise Misfit(f"{name} cannot be read: {error.strerror}") from None
+    try:
+        data = read_open(fd, name)
+    except PolicyError as error:
+        raise Misfit(f"{name}: {error.message}") from None
+    finally:
+        os.close(fd)
+    from klpd.module.signature import PARSER_ERRORS
+
+    try:
+        encoded = _unarmored(data) if _ARMOR in data else (data,)
+        certificates = tuple(_parse(each, name) for each in encoded)
+    except Misfit:
+        raise
+    except PARSER_ERRORS:
+        raise Misfit(f"{name} is no certificate, PEM or DER") from None
+    if not certificates:
+        raise Misfit(f"there is no certificate in {name}")
+    if len(certificates) > MOST_CERTIFICATES:
+        raise Misfit(f"{name} has {len(certificates)} certificates; {MOST_CERTIFICATES} are taken")
+    return certificates
+
+
+def _unarmored(data: bytes) -> tuple[bytes, ...]:
+    from asn1crypto import pem
+
+    return tuple(der for kind, _headers, der in pem.unarmor(data, multiple=True) if kind == "CERTIFICATE")
+
+
+def _parse(encoded: bytes, file: str) -> Certificate:
+    from asn1crypto import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+    from cryptography.x509 import load_der_x509_certificate
+
+    from klpd.module.signature import common_name, readable
+
+    try:
+        key = load_der_x509_certificate(encoded).public_key()
+    except UnsupportedAlgorithm:
+        key = None
+    if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
+        raise Misfit(f"the key in {file} is neither RSA nor ECDSA; klpd verifies no others")
+    certificate = x509.Certificate.load(encoded, strict=True)
+    key_id = certificate.key_identifier
+    return Certificate(
+        file=file,
+        name=common_name(certificate.subject) or certificate.subject.human_friendly,
+        issuer=certificate.issuer.dump().hex(),
+        serial=readable(certificate["tbs_certificate"]["serial_number"].contents),
+        key_id=None if key_id is None else readable(key_id),
+        valid_until=certificate.not_valid_after.date().isoformat(),
+        encoded=encoded,
+    )
