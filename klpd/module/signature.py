@@ -17,8 +17,8 @@ from klpd.model import Signature, SignatureProof
 if TYPE_CHECKING:
     from asn1crypto.core import Field
 
-LARGEST_SIGNATURE: Final = 64 << 10
-"""In bytes; one by a 4096 bit RSA key has some 700."""
+LARGEST_SIGNATURE: Final = 16 << 10
+"""In bytes; one by a 4096 bit RSA key has some 700.  asn1crypto takes seconds for an object identifier of 64 KiB."""
 
 # include/linux/module_signature.h: MODULE_SIG_STRING, and struct module_signature: zeros but for id_type and sig_len
 _MARKER: Final = b"~Module signature appended~\n"
@@ -59,7 +59,7 @@ def _read_signed_data(encoded: bytes, content: memoryview) -> Signature:
 
     content_info = cms.ContentInfo.load(encoded, strict=True)
     if content_info["content_type"].native != "signed_data":
-        raise ModuleFormatError(f"its signature is no signed data, but a {content_info['content_type'].dotted}")
+        raise ModuleFormatError("its signature is CMS, but no signed data")
     signed_data = content_info["content"]
     signers = signed_data["signer_infos"]
     signer = signers[0]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from klpd.judge.rules import without_certificates
 from klpd.model import Standing, Trust
+from klpd.policy.show import shortened
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.hashes import HashAlgorithm
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from klpd.model import Signature
 
 _REMEMBERED: Final = 256
+_LONGEST: Final = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ def _verify(certificates: tuple[Certificate, ...], signature: Signature) -> Trus
     if proof.flaw is not None:
         return _untrusted(f"its signature is of no use: {proof.flaw}")
     if proof.digest is None:
-        return _untrusted(f"its signature relies on {signature.hash_algorithm}, which is not to be relied on")
+        return _untrusted(f"its signature relies on {_short(signature.hash_algorithm)}, which is not to be relied on")
     named = [each for each in certificates if _names(signature, each)]
     for certificate in named:
         if _is_by(certificate, signature.hash_algorithm or "", bytes.fromhex(proof.digest), bytes.fromhex(proof.value)):
@@ -81,7 +83,14 @@ def _verify(certificates: tuple[Certificate, ...], signature: Signature) -> Trus
             f"its signature does not fit it, or the key in {named[0].file}: it was changed after it was signed, or "
             "signed with another key"
         )
-    return _untrusted(f"none of the trusted certificates is the one that its signature names, {signature.key_id}")
+    return _untrusted(
+        f"none of the trusted certificates is the one that its signature names, {_short(signature.key_id)}"
+    )
+
+
+def _short(claimed: str | None) -> str:
+    """What a signature says, which may be of any length."""
+    return shortened(claimed or "nothing", _LONGEST)
 
 
 def _untrusted(why: str) -> Trust:

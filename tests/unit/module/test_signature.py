@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from klpd import module
 from klpd.errors import ModuleFormatError
+from klpd.module.signature import LARGEST_SIGNATURE, read_signature
 from tests.livepatches import signing
 from tests.livepatches.signing import make_key
 from tests.unit.module.compilers import example
@@ -94,10 +96,10 @@ BROKEN = {
     "indefinite length": (appended(b"\x30\x80\x00\x00"), UNREADABLE),
     "no signed data": (
         appended(bytes.fromhex("300f 06092a864886f70d010701 a0020400")),
-        "is no signed data, but a 1.2.840.113549.1.7.1",
+        "is CMS, but no signed data",
     ),
     "signed data of nothing": (appended(bytes.fromhex("300f 06092a864886f70d010702 a0023000")), UNREADABLE),
-    "deep": (appended(b"\x30\x80" * 20000), UNREADABLE),
+    "deep": (appended(b"\x30\x80" * 5000), UNREADABLE),
 }
 
 
@@ -107,6 +109,15 @@ def test_a_signature_that_cannot_be_read_is_an_error(end: bytes, message: str) -
         module.read_livepatch(example() + end, file="bad.ko")
 
     assert str(caught.value) == f"bad.ko: its signature {message}"
+
+
+def test_the_worst_object_identifier_takes_no_second() -> None:
+    element = b"\x06\x82" + (LARGEST_SIGNATURE - 64).to_bytes(2, "big") + b"\xff" * (LARGEST_SIGNATURE - 65) + b"\x01"
+    worst = b"\x30\x82" + (len(element) + 4).to_bytes(2, "big") + element + b"\xa0\x02\x04\x00"
+    begin = time.process_time()
+    with pytest.raises(ModuleFormatError):
+        read_signature(appended(worst))
+    assert time.process_time() - begin < 1
 
 
 def test_nothing_but_the_marker_is_no_module() -> None:
