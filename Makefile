@@ -14,9 +14,10 @@ VENV   := .venv
 PYTHON := $(VENV)/bin/python
 
 # What `make check` and `make test` need of Debian, beside what the test host installs for itself.
-PACKAGES := binutils clang dbus gcc gcc-aarch64-linux-gnu gcc-s390x-linux-gnu kmod libbpf-dev libbpf1 libxml2-utils \
-  linux-headers-cloud-amd64 llvm make openssl pandoc polkitd python3-asn1crypto python3-cryptography python3-gi \
-  python3-pydbus python3-pyelftools python3-pyudev python3-systemd python3-venv shellcheck systemd
+PACKAGES := binutils clang dbus gcc gcc-aarch64-linux-gnu gcc-powerpc64le-linux-gnu gcc-s390x-linux-gnu kmod libbpf-dev \
+  libbpf1 libxml2-utils linux-headers-cloud-amd64 llvm make openssl pandoc polkitd python3-asn1crypto \
+  python3-cryptography python3-gi python3-pydbus python3-pyelftools python3-pyudev python3-systemd python3-venv \
+  shellcheck systemd
 
 BPF_OBJECTS := $(patsubst %.c,%.o,$(wildcard klpd/kernel/bpf/*.bpf.c))
 BPF_ARCH    := $(shell uname -m | sed 's/x86_64/x86/; s/aarch64/arm64/; s/s390x/s390/; s/ppc64le/powerpc/; s/riscv64/riscv/')

@@ -207,6 +207,21 @@ class Trust:
         return self.standing is Standing.TRUSTED
 
 
+class Format(StrEnum):
+    """What made a livepatch module, as far as its layout tells: a klp_patch in its data (as in the kernel's samples),
+    kpatch-build, or the kernel's own klp-build.  Modules of an UNKNOWN one tell nothing but their modinfo."""
+
+    STATIC = "static"
+    KPATCH_BUILD = "kpatch-build"
+    KLP_BUILD = "klp-build"
+    UNKNOWN = "unknown"
+
+    @property
+    def stateless(self) -> bool:
+        """Whether there is no way to give a livepatch of this format a klp_state."""
+        return self in (Format.KPATCH_BUILD, Format.KLP_BUILD)
+
+
 @dataclass(frozen=True, slots=True)
 class Livepatch:
     """A livepatch module as its file describes it.  `digest` is the SHA-256 of the file's bytes, in hex.
@@ -220,6 +235,7 @@ class Livepatch:
     replace: bool | None
     states: tuple[State, ...] | None
     objects: tuple[Object, ...] | None
+    format: Format = Format.UNKNOWN
     vermagic: str = ""
     depends: tuple[str, ...] = ()
     build_id: str | None = None

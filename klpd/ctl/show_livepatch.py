@@ -40,6 +40,7 @@ def _fields(livepatch: Livepatch, names: Names, trust: Trust) -> Iterator[tuple[
     yield from ((label, (value,)) for label, value in optional if value is not None)
     yield "kernel", (livepatch.kernel_release or "none named",)
     yield "vermagic", (livepatch.vermagic or "none",)
+    yield "format", (livepatch.format,)
     yield "atomic replace", (yes_no(livepatch.replace, UNKNOWN),)
     yield "states", _states(livepatch, names)
     if livepatch.declared.title is not None:
@@ -67,7 +68,9 @@ def _states(livepatch: Livepatch, names: Names) -> tuple[str, ...]:
         return (*real, *declared)
     if livepatch.states is None and livepatch.declared.states is None:
         return (UNKNOWN,)
-    return ("none" if livepatch.declared.states is None else f"none, as is declared in {_declarers(livepatch)}",)
+    if livepatch.declared.states is not None:
+        return (f"none, as is declared in {_declarers(livepatch)}",)
+    return (f"none: {livepatch.format} cannot give a livepatch any" if livepatch.format.stateless else "none",)
 
 
 def _state(state: State | DeclaredState, names: Names) -> str:
@@ -95,11 +98,12 @@ def _objects(objects: tuple[Object, ...] | None) -> tuple[str, ...]:
 
 
 def _object(each: Object) -> str:
-    text = f"{each.name}: {', '.join(_function(function) for function in each.functions) or 'no function'}"
+    text = f"{each.name}: {', '.join(function_name(function) for function in each.functions) or 'no function'}"
     return text + (f"; callbacks {', '.join(each.callbacks)}" if each.callbacks else "")
 
 
-def _function(function: Function) -> str:
+def function_name(function: Function) -> str:
+    """A function, and which of several of that name."""
     return function.name if function.sympos == 0 else f"{function.name} (sympos {function.sympos})"
 
 

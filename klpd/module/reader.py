@@ -13,11 +13,12 @@ from klpd.errors import ModuleFormatError, NotALivepatchError
 from klpd.model import Livepatch
 from klpd.module.declared import read_declared
 from klpd.module.elf import Elf
+from klpd.module.formats import read_patch
 from klpd.module.image import Image, Place
 from klpd.module.modinfo import MODULE_NAME, read_modinfo
 from klpd.module.notes import read_build_id
-from klpd.module.patch import read_patch
 from klpd.module.signature import read_signature
+from klpd.module.structures import Structures
 
 if TYPE_CHECKING:
     from klpd.module.elf import Section
@@ -49,7 +50,7 @@ def _read(data: bytes) -> Livepatch:
     name = modinfo.name
     module = _this_module(elf)
     _check_name(elf, module, name)
-    patch = read_patch(Image(elf), Place(module.index, 0))
+    patch = read_patch(Structures(elf, Image(elf), Place(module.index, 0)))
     return Livepatch(
         name=name,
         digest=hashlib.sha256(data).hexdigest(),
@@ -58,6 +59,7 @@ def _read(data: bytes) -> Livepatch:
         replace=None if "replace" in modinfo.parameters else patch.replace,
         states=patch.states,
         objects=patch.objects,
+        format=patch.format,
         vermagic=modinfo.get("vermagic") or "",
         depends=modinfo.depends,
         build_id=read_build_id(elf),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * A livepatch that puts its klp_patch together at run time, as kpatch-build's and klp-build's do: replaces
+ * A livepatch that puts its klp_patch together at run time, and keeps no tables to do it from: replaces
  * /proc/cmdline, adds to what is there, and carries state 0x1007, version 1.
  */
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from klpd.model import VMLINUX, Callback, Function, Object, State
+from klpd.model import VMLINUX, Callback, Format, Function, Object, State
 
 TARGET: Final = "klp_test_target"
 """The module that some livepatches patch (klp_test_target.c)."""
@@ -119,9 +119,24 @@ ROWS: Final = (
     Row("klp_other_kernel", "for another kernel", _states((0x1001, 3)), for_other_kernel=True),
 )
 
+TABLES: Final = (
+    Object(
+        VMLINUX,
+        (Function("cmdline_proc_show"), Function("version_proc_show", sympos=1)),
+        (Callback.PRE_PATCH, Callback.POST_UNPATCH),
+    ),
+    Object(TARGET, SHOWN.functions, (Callback.POST_PATCH,)),
+)
+"""What those of BY_FORMAT patch."""
+
+BY_FORMAT: Final = {"klp_kpatch_build": Format.KPATCH_BUILD, "klp_klp_build": Format.KLP_BUILD}
+"""Livepatches in the formats of build systems, with a C file of their own.  They replace, and carry no states."""
+
 SPECIAL: Final = {
     TARGET: "no livepatch: the module that livepatches patch",
     "klp_ordinary": "no livepatch",
     "klp_allocated": "a livepatch that fills its klp_patch at run time, so that its file tells nothing of it",
+    "klp_kpatch_build": "a livepatch in the format of kpatch-build",
+    "klp_klp_build": "a livepatch in the format of klp-build",
 }
 """Modules with a C file of their own."""

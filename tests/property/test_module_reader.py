@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 
 from klpd import module
 from klpd.errors import ModuleFormatError, NotALivepatchError
-from klpd.model import Livepatch
+from klpd.model import Callback, Livepatch
 from klpd.module import Kind
 from klpd.module.elf import MOST_SECTIONS
-from klpd.module.image import MOST_RELOCATIONS, MOST_SYMBOLS
+from klpd.module.image import LONGEST_STRING, MOST_RELOCATIONS, MOST_SYMBOLS
 from klpd.module.modinfo import LARGEST_MODINFO
+from klpd.module.structures import MOST_ENTRIES
 from klpd.policy.certificates import certificate_files
 from klpd.policy.trust import trusting
 from tests.livepatches.build import build
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 MOST_MEMORY: Final = 64 << 20
 """What klpd/module/reader.py promises, in bytes, beside the file."""
-REAL: Final = ("klp_callbacks", "klp_cmdline_v4", "klp_allocated", "klp_ordinary")
+REAL: Final = ("klp_callbacks", "klp_cmdline_v4", "klp_kpatch_build", "klp_klp_build", "klp_allocated", "klp_ordinary")
 ODD_NUMBERS: Final = (
     0,
     1,
@@ -53,11 +54,17 @@ ODD_NUMBERS: Final = (
 )
 
 
+def tables() -> tuple[bytes, ...]:
+    """Modules whose code puts the klp_patch together from tables, on either byte order."""
+    formats = ("KPATCH_BUILD", 'KLP_BUILD="__klp_objects"')
+    return tuple(example(machine, "AT_RUN_TIME", each) for machine in ("x86_64", "s390x") for each in formats)
+
+
 @functools.cache
 def originals() -> tuple[bytes, ...]:
     """Modules to begin with: real ones, and one for each machine."""
     files = build()
-    return (*(files[name].read_bytes() for name in REAL), *(example(machine) for machine in COMPILERS))
+    return (*(files[name].read_bytes() for name in REAL), *(example(machine) for machine in COMPILERS), *tables())
 
 
 @st.composite
@@ -184,13 +191,37 @@ def many_tags() -> bytes:
     return file.replace(".modinfo", tags + b"a=\0" * ((LARGEST_MODINFO - len(tags)) // 3)).done()
 
 
+def many_functions() -> bytes:
+    """As many as are read, each in an object of its own, with the longest names."""
+    file = Forgery(example("x86_64", "AT_RUN_TIME", "KPATCH_BUILD"))
+    new_function, name, object_name = struct.iter_unpack("<QIIq", file.content(".rela.kpatch.funcs")[: 3 * 24])
+    strings = file.content(".symtab")[name[2] * 24 :]
+    section = struct.unpack_from("<IBBHQQ", strings)[3]
+    file.set_section(section, sh_offset=len(file.data), sh_size=MOST_ENTRIES * LONGEST_STRING)
+    file.data += b"".join(b"%0*d\0" % (LONGEST_STRING - 1, number) for number in range(MOST_ENTRIES))
+    entries = (
+        struct.pack("<QIIq", 56 * number + at, kind, symbol, addend)
+        for number in range(MOST_ENTRIES)
+        for at, (_, kind, symbol, _), addend in (
+            (0, new_function, new_function[3]),
+            (40, name, number * LONGEST_STRING),
+            (48, object_name, number * LONGEST_STRING),
+        )
+    )
+    for each in Callback:
+        file.set_section(file.index(f".kpatch.callbacks.{each}"), sh_size=0)
+    return (
+        file.replace(".kpatch.funcs", bytes(56 * MOST_ENTRIES)).replace(".rela.kpatch.funcs", b"".join(entries)).done()
+    )
+
+
 def far_away() -> bytes:
     """A megabyte of zeros that claims to be a section of 2 GiB without content."""
     file = Forgery(example() + bytes(1 << 20))
     return file.set_section(file.index(".bss"), sh_size=2 << 30).done()
 
 
-@pytest.mark.parametrize("make", [many_sections, many_relocations, many_symbols, many_tags, far_away])
+@pytest.mark.parametrize("make", [many_sections, many_relocations, many_symbols, many_tags, many_functions, far_away])
 def test_memory_is_bounded(make: functools.partial[bytes]) -> None:
     data = make()
     read(originals()[0])  # imports

@@ -11,6 +11,7 @@ from klpd.judge.verdict import judge
 from klpd.model import (
     Callback,
     Disable,
+    Format,
     Function,
     Installed,
     InstalledObject,
@@ -79,6 +80,7 @@ def livepatch(version: int) -> Livepatch:
             Object("vmlinux", (Function("cmdline_proc_show"), Function("local_func", 2)), (Callback.PRE_PATCH,)),
             Object("nf_tables", (Function("nft_flush"),)),
         ),
+        format=Format.STATIC,
         vermagic="6.1.0-13-amd64 SMP preempt mod_unload modversions",
         depends=("nf_tables", "libcrc32c"),
         build_id="aa" * 20,

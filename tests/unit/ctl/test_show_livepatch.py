@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from klpd.ctl.page import Page
 from klpd.ctl.show_livepatch import show_livepatch
-from klpd.model import Declaration, Livepatch, Signature, Standing, Trust
+from klpd.model import Declaration, Format, Livepatch, Signature, Standing, Trust
 from tests.builders import declares
 from tests.unit.ctl.examples import NAMES, livepatch, text_of
 
@@ -22,6 +22,7 @@ def test_everything_in_the_file_is_shown() -> None:
         "license:          GPL\n"
         "kernel:           6.1.0-13-amd64\n"
         "vermagic:         6.1.0-13-amd64 SMP preempt mod_unload modversions\n"
+        "format:           static\n"
         "atomic replace:   yes\n"
         "states:           0x1001 version 2 (console_loglevel)\n"
         "objects:          vmlinux: cmdline_proc_show, local_func (sympos 2); callbacks pre_patch\n"
@@ -67,6 +68,13 @@ def test_that_there_are_no_states_may_be_declared() -> None:
     by_author = replace(none, declared=Declaration(()))
     assert "states:           none, as is declared in its modinfo" in text_of(
         show_livepatch(by_author, Page(), NAMES, CLAIMED)
+    )
+
+
+def test_where_a_format_has_no_states_it_says_so() -> None:
+    kpatch = replace(livepatch(2), format=Format.KPATCH_BUILD, states=())
+    assert "states:           none: kpatch-build cannot give a livepatch any" in text_of(
+        show_livepatch(kpatch, Page(), NAMES, CLAIMED)
     )
 
 

@@ -38,6 +38,19 @@ def test_an_older_kernel_tells_neither_replace_nor_order(tmp_path: Path) -> None
     )
 
 
+def test_a_kernel_between_them_tells_replace_alone(tmp_path: Path) -> None:
+    add_livepatch(tmp_path, "klp_one", replace="1")
+    (found,) = sysfs.read_livepatches(tmp_path)
+    assert (found.replace, found.stack_order) == (True, None)
+
+
+def test_a_kernel_that_does_not_tell_which_objects_are_patched(tmp_path: Path) -> None:
+    add_livepatch(tmp_path, "klp_one")
+    (tmp_path / "sys/kernel/livepatch/klp_one/vmlinux/patched").unlink()
+    (found,) = sysfs.read_livepatches(tmp_path)
+    assert [each.patched for each in found.objects] == [None]
+
+
 def test_a_newer_kernel_tells_both(tmp_path: Path) -> None:
     add_livepatch(tmp_path, "klp_one", replace="0", stack_order="2")
     (found,) = sysfs.read_livepatches(tmp_path)

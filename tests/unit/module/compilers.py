@@ -15,7 +15,8 @@ COMPILERS: Final = {
     "x86_64": ("gcc", "-mcmodel=kernel"),
     "aarch64": ("aarch64-linux-gnu-gcc",),
     "s390x": ("s390x-linux-gnu-gcc",),
-    "ppc64le": ("clang", "--target=powerpc64le-linux-gnu"),
+    "ppc64le": ("powerpc64le-linux-gnu-gcc",),
+    "ppc64le, by clang": ("clang", "--target=powerpc64le-linux-gnu"),
 }
 """Little and big endian, with relocations that say symbol + 0 as well as section + offset."""
 

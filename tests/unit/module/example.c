@@ -130,6 +130,69 @@ static struct klp_state states[] = {
 };
 #endif
 
+#ifdef KPATCH_BUILD
+/* kpatch's kmod/patch/kpatch-patch.h */
+struct kpatch_patch_func {
+	void *new_addr;
+	word new_size, old_addr, old_size, sympos;
+	const char *name, *objname;
+};
+
+static struct kpatch_patch_func kpatch_funcs[] SECTION(".kpatch.funcs") = {
+	{ new_function, 8, 0, 8, 0, "first_function", "vmlinux" },
+	{ new_function, 8, 0, 8, 0, "other_function", "other_module" },
+	{ new_function, 8, 0, 8, 2, "second_function", "vmlinux" },
+	{ new_function, 8, 0, 8, 0, "third_function", "vmlinux" },
+};
+
+#define CALLBACKS(which, count, ...) \
+	static struct { \
+		struct { void *callback; const char *objname; } entries[count]; \
+		word padding; \
+	} which##_callbacks SECTION(".kpatch.callbacks." #which) = { { __VA_ARGS__ } }
+CALLBACKS(pre_patch, 1, { callback, "other_module" });
+CALLBACKS(post_patch, 2, { callback, "vmlinux" }, { callback, "other_module" });
+CALLBACKS(pre_unpatch, 1, { callback, "other_module" });
+CALLBACKS(post_unpatch, 2, { callback, "other_module" }, { callback, "third_module" });
+static void *force[] SECTION(".kpatch.force") = { new_function, 0 };
+#endif
+
+#ifdef KLP_BUILD
+/* include/linux/livepatch_external.h */
+struct klp_func_ext {
+	const char *old_name;
+	void *new_func;
+	word sympos;
+};
+
+struct klp_object_ext {
+	const char *name;
+	struct klp_func_ext *funcs;
+	struct {
+		void *pre_patch, *post_patch, *pre_unpatch, *post_unpatch;
+		_Bool post_unpatch_enabled;
+	} callbacks;
+	unsigned int nr_funcs;
+};
+
+static struct klp_func_ext func_exts[] SECTION("__klp_funcs") = {
+	{ "first_function", new_function },
+	{ "second_function", new_function, 2 },
+	{ "third_function", new_function },
+	{ "other_function", new_function },
+};
+
+static struct klp_object_ext object_exts[] SECTION(KLP_BUILD) = {
+	{ 0, func_exts, { .post_patch = callback }, 3 },
+	{ "other_module", func_exts + 3, { callback, callback, callback, callback }, 1 },
+	{ "third_module", func_exts + 4 },
+};
+#endif
+
+#ifdef EMPTY_KLP_OBJECTS
+__asm__(".pushsection __klp_objects, \"aw\"; .popsection");
+#endif
+
 #ifdef AT_RUN_TIME
 static struct klp_patch patch;
 #else

@@ -13,7 +13,7 @@ from klpd.errors import ModuleFormatError, NotALivepatchError
 from klpd.module.elf import MOST_SECTIONS
 from klpd.module.image import MOST_RELOCATIONS, MOST_SYMBOLS
 from klpd.module.modinfo import LARGEST_MODINFO
-from klpd.module.patch import MOST_ENTRIES
+from klpd.module.structures import MOST_ENTRIES
 from tests.unit.module.compilers import example
 from tests.unit.module.forgery import Forgery
 

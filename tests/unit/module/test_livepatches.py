@@ -12,8 +12,9 @@ import pytest
 
 from klpd import module
 from klpd.errors import NotALivepatchError
+from klpd.model import Format
 from klpd.module import Kind
-from tests.livepatches.table import ROWS
+from tests.livepatches.table import BY_FORMAT, ROWS, TABLES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +37,8 @@ def test_a_livepatch_is_read_as_its_row_describes_it(row: Row, modules: dict[str
 
     assert module.recognise(data) is Kind.LIVEPATCH
     assert (found.name, found.description, found.version) == (row.name, row.about, row.version)
-    assert (found.replace, found.states, found.objects) == (row.replace, row.states, row.objects)
+    assert (found.format, found.replace, found.states) == (Format.STATIC, row.replace, row.states)
+    assert found.objects == row.objects
 
 
 @pytest.mark.parametrize("row", ROWS_BY_NAME)
@@ -111,8 +113,18 @@ def test_no_symbol_is_needed_but_those_that_relocations_need(
 def test_of_a_livepatch_put_together_at_run_time_nothing_is_known_but_its_modinfo(modules: dict[str, Path]) -> None:
     found = module.read_livepatch(modules["klp_allocated"].read_bytes(), file="")
 
-    assert (found.replace, found.states, found.objects) == (None, None, None)
+    assert (found.format, found.replace, found.states, found.objects) == (Format.UNKNOWN, None, None, None)
     assert found.name == "klp_allocated"
+
+
+@pytest.mark.parametrize(("name", "form"), BY_FORMAT.items())
+def test_a_livepatch_is_read_in_the_format_of_its_build_system(
+    name: str, form: Format, modules: dict[str, Path]
+) -> None:
+    found = module.read_livepatch(modules[name].read_bytes(), file="")
+
+    assert (found.format, found.replace, found.states) == (form, None, ())
+    assert found.objects == TABLES
 
 
 @pytest.mark.parametrize("name", ORDINARY)

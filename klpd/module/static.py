@@ -11,21 +11,18 @@ know; where a module parameter is made for that, `replace` is unknown.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from klpd.errors import ModuleFormatError
-from klpd.model import VMLINUX, Callback, Function, Object, State
+from klpd.model import VMLINUX, Format, Function, Object, State
 from klpd.module.image import OutsideError
+from klpd.module.structures import Patch, UnfamiliarError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from klpd.module.image import Image, Place
-
-MOST_ENTRIES: Final = 1 << 14
-"""Of all states, objects and functions of a livepatch, with the entries that end them."""
+    from klpd.module.image import Place
+    from klpd.module.structures import Structures
 
 # Offsets in struct klp_patch
 _OBJS: Final = 8
@@ -36,12 +33,6 @@ _VERSION: Final = 8
 _STATE_SIZE: Final = 24
 # in struct klp_object, and its usual size
 _FUNCS: Final = 8
-_CALLBACKS: Final = {
-    Callback.PRE_PATCH: 16,
-    Callback.POST_PATCH: 24,
-    Callback.PRE_UNPATCH: 32,
-    Callback.POST_UNPATCH: 40,
-}
 _OBJECT_SIZE: Final = 168
 # in struct klp_func, and its usual size
 _NEW_FUNC: Final = 8
@@ -53,40 +44,27 @@ _MORE: Final = range(0, 1024, 8)
 Entry = TypeVar("Entry", State, Object, Function)
 
 
-@dataclass(frozen=True, slots=True)
-class Patch:
-    """What is known of a klp_patch; None is what cannot be known."""
+def read(structures: Structures) -> Patch | None:
+    """The klp_patch in the data of a module; None if there is none.
 
-    replace: bool | None = None
-    states: tuple[State, ...] | None = None
-    objects: tuple[Object, ...] | None = None
-
-
-def read_patch(image: Image, module: Place) -> Patch:
-    """The klp_patch in the data of a module whose `struct module` is at the place `module`.
-
-    Nothing of it is known if it is put together at run time, as kpatch-build's and klp-build's are, or if more than
-    one place looks like it.  Raises ModuleFormatError for data that leads out of the file.
+    Nothing of it is known if more than one place looks like it.  Raises ModuleFormatError for data that leads out of
+    the file.
     """
-    reader = _Reader(image)
-    places = [place for place in image.pointers_to(module) if reader.is_patch(place)]
-    return reader.patch(places[0]) if len(places) == 1 else Patch()
-
-
-class _UnfamiliarError(Exception):
-    """Something is not laid out as it is in the kernels that are known."""
+    reader = _Reader(structures)
+    places = [place for place in structures.image.pointers_to(structures.module) if reader.is_patch(place)]
+    if not places:
+        return None
+    return reader.patch(places[0]) if len(places) == 1 else Patch(Format.STATIC)
 
 
 class _Reader:
-    """Reads the structures, with a bound on how many of them."""
-
-    def __init__(self, image: Image) -> None:
-        self._image = image
-        self._left = MOST_ENTRIES
+    def __init__(self, structures: Structures) -> None:
+        self._structures = structures
+        self._image = structures.image
 
     def is_patch(self, place: Place) -> bool:
         """Whether a klp_patch may be at `place`: other structures begin with their module, too."""
-        self._count()
+        self._structures.count()
         objects = self._image.target(place + _OBJS)
         if objects is None or self._image.is_inside(place):
             return False
@@ -100,13 +78,18 @@ class _Reader:
                 return room_for_one
             if self._image.is_data(first[1]):
                 self._function(first[1])
-        except (_UnfamiliarError, OutsideError):
+        except (UnfamiliarError, OutsideError):
             return False
         return True
 
     def patch(self, place: Place) -> Patch:
         """The klp_patch at `place`."""
-        return Patch(self._replace(place + _REPLACE), self._states(place + _STATES), self._objects(place + _OBJS))
+        return Patch(
+            Format.STATIC,
+            self._replace(place + _REPLACE),
+            self._states(place + _STATES),
+            self._objects(place + _OBJS),
+        )
 
     def _replace(self, place: Place) -> bool | None:
         value = self._image.number(place, 1)
@@ -118,7 +101,7 @@ class _Reader:
         states = self._image.target(pointer)
         try:
             return None if states is None else tuple(self._array(states, _STATE_SIZE, self._state))
-        except _UnfamiliarError:
+        except UnfamiliarError:
             return None
 
     def _objects(self, pointer: Place) -> tuple[Object, ...] | None:
@@ -127,7 +110,7 @@ class _Reader:
         for more in _MORE if self._image.size_of(objects) is not None else _MORE[:1]:
             try:
                 return tuple(self._array(objects, _OBJECT_SIZE + more, partial(self._object, more)))
-            except _UnfamiliarError:
+            except UnfamiliarError:
                 continue
         return None
 
@@ -135,46 +118,41 @@ class _Reader:
         """The entries of the array at `start`, of `size` bytes each, up to the one of zeros."""
         whole = self._image.size_of(start)
         if whole is not None and whole % size != 0:
-            raise _UnfamiliarError
+            raise UnfamiliarError
         if self._image.is_zeros(start):
             # It has room for the last entry only, or else code is to fill it.
             if whole != size:
-                raise _UnfamiliarError
+                raise UnfamiliarError
             return
         if not self._image.is_data(start):
-            raise _UnfamiliarError
+            raise UnfamiliarError
         place = start
         while (entry := read(place)) is not None:
-            self._count()
+            self._structures.count()
             yield entry
             place += size
             if whole is not None and place.offset >= start.offset + whole:
-                raise _UnfamiliarError
+                raise UnfamiliarError
         # Anything in what should be empty tells of entries of another size.
         for empty in range(0, size if whole is None else start.offset + whole - place.offset, size):
-            self._count()
+            self._structures.count()
             if read(place + empty) is not None or self._image.is_relocated(place + empty, size):
-                raise _UnfamiliarError
-
-    def _count(self) -> None:
-        self._left -= 1
-        if self._left < 0:
-            raise ModuleFormatError(f"its klp_patch has more than {MOST_ENTRIES} entries, which are not read")
+                raise UnfamiliarError
 
     def _state(self, place: Place) -> State | None:
         state_id = self._image.number(place, 8)
         version = self._image.number(place + _VERSION, 4)
         if state_id is None or version is None:
-            raise _UnfamiliarError
+            raise UnfamiliarError
         return State(state_id, version) if state_id else None
 
     def _object_head(self, place: Place) -> tuple[str, Place] | None:
-        name = self._string(place)
+        name = self._structures.string(place)
         functions = self._image.target(place + _FUNCS)
         if functions is None:
             if name is None and self._image.number(place + _FUNCS, 8) == 0:
                 return None
-            raise _UnfamiliarError
+            raise UnfamiliarError
         return VMLINUX if name is None else name, functions
 
     def _object(self, more: int, place: Place) -> Object | None:
@@ -183,26 +161,7 @@ class _Reader:
             return None
         name, start = head
         functions = tuple(self._array(start, _FUNC_SIZE + more, self._function))
-        callbacks = (each for each, at in _CALLBACKS.items() if self._image.is_relocated(place + at, 8))
-        return Object(name, functions, tuple(callbacks))
+        return Object(name, functions, self._structures.callbacks(place))
 
     def _function(self, place: Place) -> Function | None:
-        name = self._string(place)
-        new = self._image.target(place + _NEW_FUNC)
-        sympos = self._image.number(place + _OLD_SYMPOS, 8)
-        if name is None and new is None and sympos == 0 and self._image.number(place + _NEW_FUNC, 8) == 0:
-            return None
-        if name is None or new is None or not self._image.is_code(new) or sympos is None:
-            raise _UnfamiliarError
-        return Function(name, sympos)
-
-    def _string(self, pointer: Place) -> str | None:
-        """The string that the pointer at a place will point to; None for NULL."""
-        place = self._image.target(pointer)
-        if place is None:
-            if self._image.number(pointer, 8) == 0:
-                return None
-            raise _UnfamiliarError
-        if not self._image.is_data(place):
-            raise _UnfamiliarError
-        return self._image.string(place)
+        return self._structures.function(place, place + _NEW_FUNC, place + _OLD_SYMPOS)

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What klpd reads from the files of the build systems' formats is what the kernel makes of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from klpd import module
+from tests.livepatches.table import BY_FORMAT, TARGET
+from tests.vm.lab import Lab
+
+if TYPE_CHECKING:
+    from klpd.model import Livepatch
+    from tests.vm.host import Host
+
+
+@pytest.fixture
+def lab(bare_host: Host) -> Lab:
+    return Lab(bare_host)
+
+
+def entries(livepatch: Livepatch) -> set[str]:
+    """Its objects and functions, as sysfs names them (klp_init_func: the only one of a name is the first)."""
+    return {
+        f"{each.name}/{function.name},{function.sympos or 1}"
+        for each in livepatch.objects or ()
+        for function in each.functions
+    }
+
+
+def told(lab: Lab, name: str) -> set[str]:
+    """The callbacks that have run."""
+    lines = lab.host.run("dmesg", check=True).stdout.splitlines()
+    return {line.partition(f"klp_test: {name}: ")[2] for line in lines} - {"", "init", "exit"}
+
+
+def test_the_kernel_patches_what_the_tables_of_each_format_say(lab: Lab) -> None:
+    lab.host.run(f"insmod {lab.livepatch(TARGET)}", check=True)
+    for name, form in BY_FORMAT.items():
+        livepatch = module.read_livepatch(lab.livepatch_bytes(name), file=name)
+        lab.host.run(f"insmod {lab.livepatch(name)}", check=True)
+        lab.settle()
+        (patch,) = lab("patches")
+        shown = lab.host.run(f"cd /sys/kernel/livepatch/{name} && ls -d */*,*", check=True).stdout
+        assert livepatch.format is form
+        assert (patch["name"], patch["states"]) == (name, [])
+        assert set(shown.split()) == entries(livepatch)
+        assert lab.host.run("cat /proc/cmdline", check=True).stdout == f"livepatch: {name}\n"
+        lab.take_out(name)
+        assert told(lab, name) == {
+            f"{callback} {each.name}" for each in livepatch.objects or () for callback in each.callbacks
+        }
