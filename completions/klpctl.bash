@@ -35,7 +35,7 @@ _klpctl() {
         [log]='--lines -n --follow -f --since'
     )
     local -A COMMANDS=(
-        [top]='status list inspect check plan apply disable remove revert force blockers jobs wait log policy manifest reload guard'
+        [top]='status list inspect diff check plan apply disable remove revert force blockers jobs wait log policy manifest reload guard'
         [plan]='apply disable remove revert force'
         [policy]='check cat'
         [manifest]='new check'
@@ -89,7 +89,7 @@ _klpctl() {
         __klpctl_reply -W "${COMMANDS[${command:-top}]}"
     else
         case $command in
-        apply | check | inspect | 'plan apply' | 'policy check' | 'manifest new' | 'manifest check')
+        apply | check | diff | inspect | 'plan apply' | 'policy check' | 'manifest new' | 'manifest check')
             compopt -o filenames
             __klpctl_reply -f
             ;;

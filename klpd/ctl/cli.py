@@ -58,6 +58,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--names", action="store_true", help="nothing but their names; does not ask klpd"
     )
     _file(add("inspect", "show what is in a livepatch module"))
+    diff = add("diff", "show what an update changes: compare two livepatch modules")
+    diff.add_argument("old", metavar="OLD", help="the livepatch module that is followed")
+    diff.add_argument("new", metavar="NEW", help="the one that follows it")
     _file(add("check", "judge the loading of a livepatch module"))
 
     plan = group("plan", "show the steps of a change, and take none")

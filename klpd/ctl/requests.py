@@ -26,6 +26,14 @@ class Inspect:
 
 
 @dataclass(frozen=True, slots=True)
+class Diff:
+    """Tell what an update changes: two livepatch modules compared."""
+
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
 class Check:
     """Judge the loading of a livepatch module."""
 
@@ -162,7 +170,7 @@ class CloseGuard:
     """Close the gate again."""
 
 
-Look = Status | List | Inspect | Check | Plan | Blockers | ListJobs | Log
+Look = Status | List | Inspect | Diff | Check | Plan | Blockers | ListJobs | Log
 """What changes nothing."""
 
 OnFiles = PolicyCheck | PolicyCat | ManifestNew | ManifestCheck

@@ -33,6 +33,8 @@ def _request(given: Namespace) -> Request:
             return requests.List(given.names)
         case ["inspect"]:
             return requests.Inspect(given.file)
+        case ["diff"]:
+            return requests.Diff(given.old, given.new)
         case ["check"]:
             return requests.Check(given.file)
         case ["plan", kind]:
@@ -89,6 +91,8 @@ def files_of(request: Request) -> tuple[str, ...]:
     match request:
         case requests.Inspect(file) | requests.Check(file) | requests.ManifestNew(file):
             return (file,)
+        case requests.Diff(old, new):
+            return old, new
         case requests.ManifestCheck(manifest, module):
             return tuple(each for each in (manifest, module) if each)
         case Plan(Apply(files)) | Perform(Apply(files)) | requests.PolicyCheck(files):
@@ -105,6 +109,8 @@ def words_of(request: Request, file: Callable[[str], str] = str) -> list[str]:
             return ["list", *_option("--names", given=names)]
         case requests.Inspect(path):
             return ["inspect", "--", file(path)]
+        case requests.Diff(old, new):
+            return ["diff", "--", file(old), file(new)]
         case requests.Check(path):
             return ["check", "--", file(path)]
         case Plan(change):

@@ -21,6 +21,7 @@ def run(request: requests.Request, context: Context) -> int:
             requests.Status()
             | requests.List()
             | requests.Inspect()
+            | requests.Diff()
             | requests.Check()
             | requests.Plan()
             | requests.Blockers()
@@ -94,6 +95,10 @@ def _look(request: requests.Look, context: Context) -> int:
             from klpd.ctl.commands.judge import inspect
 
             return inspect(context, file)
+        case requests.Diff(old, new):
+            from klpd.ctl.commands.judge import diff
+
+            return diff(context, old, new)
         case requests.Check(file):
             from klpd.ctl.commands.judge import check
 

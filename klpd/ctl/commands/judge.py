@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What would happen: `klpctl inspect`, `klpctl check` and `klpctl plan`."""
+"""What is in files and what would happen: `klpctl inspect`, `klpctl diff`, `klpctl check` and `klpctl plan`."""
 
 from __future__ import annotations
 
@@ -39,6 +39,19 @@ def inspect(context: Context, file: str) -> int:
         names = context.machine.names() if livepatch.carried else {}
         context.console.show(show_livepatch(livepatch, context.console.page, names, trust))
     return status
+
+
+def diff(context: Context, old: str, new: str) -> int:
+    from klpd.ctl.show_diff import show_difference
+    from klpd.judge.compare import compare
+
+    difference = compare(context.machine.livepatch(old), context.machine.livepatch(new))
+    if context.json:
+        context.console.json(difference)
+    else:
+        names = context.machine.names() if difference.states else {}
+        context.console.show(show_difference(difference, context.console.page, names))
+    return ExitStatus.OK
 
 
 def check(context: Context, file: str) -> int:

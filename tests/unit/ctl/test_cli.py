@@ -24,6 +24,7 @@ from klpd.ctl.understand import words_of
         ("list", requests.List(names=False)),
         ("list --names", requests.List(names=True)),
         ("inspect lp.ko", requests.Inspect("lp.ko")),
+        ("diff old.ko new.ko", requests.Diff("old.ko", "new.ko")),
         ("check lp.ko", requests.Check("lp.ko")),
         ("plan apply lp.ko", Plan(Apply(("lp.ko",)))),
         ("plan apply a.ko b.ko", Plan(Apply(("a.ko", "b.ko")))),

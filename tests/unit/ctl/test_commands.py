@@ -319,6 +319,17 @@ def test_inspect_needs_no_klpd() -> None:
     assert "0x1001 version 3 (console_loglevel)" in outcome.out
 
 
+def test_diff_needs_no_klpd_and_ends_well_whatever_differs() -> None:
+    outcome = run(requests.Diff("lp.ko", "lp.ko"), None)
+    assert outcome.status == ExitStatus.OK
+    assert "0x1001 version 3: stays (console_loglevel)" in outcome.out
+
+
+def test_diff_as_json() -> None:
+    outcome = run(requests.Diff("lp.ko", "lp.ko"), None, json=True)
+    assert json.loads(outcome.out)["states"] == [{"id": 0x1001, "before": 3, "after": 3}]
+
+
 @pytest.mark.parametrize(("plan", "status"), [(PLAN, ExitStatus.OK), (REFUSED_PLAN, ExitStatus.VETOED)])
 def test_a_plan_is_shown_and_nothing_is_begun(plan: PlanReport, status: ExitStatus) -> None:
     klpd = Klpd(plan_=plan)
