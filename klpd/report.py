@@ -12,6 +12,7 @@ BUS_NAME = "org.klpd1"
 MANAGER_PATH = "/org/klpd1"
 MANAGER_INTERFACE = "org.klpd1.Manager"
 JOB_INTERFACE = "org.klpd1.Job"
+LIVEPATCH_INTERFACE = "org.klpd1.Livepatch"
 MANIFESTS = "manifests"
 """The option that hands over the manifests of the files that a call is about."""
 

@@ -18,7 +18,7 @@ from klpd.errors import NotAuthorizedError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from klpd.daemon.bus import Call
+    from klpd.daemon.call import Call
 
 _FOREVER: Final = (1 << 31) - 1  # G_MAXINT: somebody may be typing a password
 _ALLOW_USER_INTERACTION: Final = 1

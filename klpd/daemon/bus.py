@@ -10,22 +10,22 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import Future
-from dataclasses import dataclass
+from contextlib import nullcontext
 from importlib import resources
 from typing import TYPE_CHECKING, Final
 
 import gi.overrides.Gio
 import pydbus
-import pydbus.generic
 import pydbus.registration
 from gi.repository import Gio, GLib
 
+from klpd.daemon.call import Call
 from klpd.errors import KlpdError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
     from types import TracebackType
-    from typing import BinaryIO
 
     from klpd.daemon.loop import Loop
     from klpd.plain import Plain
@@ -63,97 +63,47 @@ def to_dictionary(plain: Plain) -> dict[str, GLib.Variant]:
     return {key: to_variant(value) for key, value in plain.items()}
 
 
+def to_dictionaries(plain: Plain) -> list[dict[str, GLib.Variant]]:
+    """A plain list of objects, ready to stand in a value of the type aa{sv}."""
+    if not isinstance(plain, list):
+        raise TypeError(f"{type(plain).__name__} is no list")
+    return [to_dictionary(each) for each in plain]
+
+
 def read_interface(name: str) -> str:
     """The introspection XML of an interface of klpd's own."""
     return resources.files("klpd.daemon").joinpath(f"{name}.xml").read_text(encoding="utf-8")
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A method call: who makes it, with which arguments, and whether polkit may ask somebody for it."""
-
-    sender: str
-    arguments: tuple[object, ...]
-    interactive: bool
-    fds: Gio.UnixFDList | None
-
-    def text(self, index: int) -> str:
-        """The argument at `index`, which the interface declares as a string."""
-        value = self.arguments[index]
-        if not isinstance(value, str):
-            raise UsageError(f"argument {index} is no string")
-        return value
-
-    def file(self, index: int) -> BinaryIO:
-        """The file handed over as the argument at `index`, which the interface declares as "h".
-
-        Raises UsageError where the message carries no such descriptor, or one that is not open for reading.
-        """
-        return self._opened(self.arguments[index])
-
-    def files(self, index: int) -> tuple[tuple[BinaryIO, str], ...]:
-        """The files, with their names, that are handed over as the argument at `index`, declared as "a(hs)".
-
-        Raises UsageError as `file` does, and where there are none.
-        """
-        files = self._opened_all(self.arguments[index], f"argument {index}")
-        if not files:
-            raise UsageError("the call carries no files; hand over at least one")
-        return files
-
-    def files_under(self, index: int, key: str) -> tuple[tuple[BinaryIO, str], ...]:
-        """The files, with their names, that are handed over as a(hs) under `key` of the options at `index`.
-
-        There are none without such a key.  Raises UsageError as `file` does, and where it is anything else.
-        """
-        options = self.arguments[index]
-        return self._opened_all(options.get(key, []) if isinstance(options, dict) else None, f"option {key}")
-
-    def _opened_all(self, handed: object, what: str) -> tuple[tuple[BinaryIO, str], ...]:
-        if not isinstance(handed, list):
-            raise UsageError(f"{what} is no array of files and their names")
-        opened: list[tuple[BinaryIO, str]] = []
-        try:
-            for each in handed:
-                match each:
-                    case (handle, str(name)):
-                        opened.append((self._opened(handle), name))
-                    case _:
-                        raise UsageError(f"{what} is no array of files and their names")
-        except UsageError:
-            for file, _name in opened:
-                file.close()
-            raise
-        return tuple(opened)
-
-    def _opened(self, handle: object) -> BinaryIO:
-        if not isinstance(handle, int) or self.fds is None or not 0 <= handle < self.fds.get_length():
-            raise UsageError("the call carries no file descriptor; hand over a file that is open for reading")
-        try:
-            return open(self.fds.get(handle), "rb", buffering=0)
-        except OSError as error:
-            raise UsageError(f"the descriptor handed over cannot be read: {error.strerror}") from error
 
 
 class Publication:
     """An object on the bus."""
 
     def __init__(
-        self, connection: Gio.DBusConnection, path: str, interface: str, unregister: Callable[[], None]
+        self,
+        connection: Gio.DBusConnection,
+        path: str,
+        interface: Gio.DBusInterfaceInfo,
+        unregister: Callable[[], None],
     ) -> None:
         self._connection = connection
         self._path = path
         self._interface = interface
         self.unregister = unregister
 
-    def emit(self, signal: str, values: GLib.Variant) -> None:
-        """Emit a signal of the object's interface."""
-        self._connection.emit_signal(None, self._path, self._interface, signal, values)
+    def emit(self, signal: str, *values: object) -> None:
+        """Emit a signal of the object's interface, with values of the types that this declares."""
+        declared = next(each for each in self._interface.signals if each.name == signal)
+        arguments = GLib.Variant("(" + "".join(each.signature for each in declared.args) + ")", values)
+        self._connection.emit_signal(None, self._path, self._interface.name, signal, arguments)
 
-    def emit_changed(self, values: Mapping[str, GLib.Variant]) -> None:
+    def emit_changed(self, values: Mapping[str, object]) -> None:
         """Emit PropertiesChanged for these properties."""
-        changed = GLib.Variant("(sa{sv}as)", (self._interface, dict(values), []))
+        changed = GLib.Variant("(sa{sv}as)", (self._interface.name, _typed(self._interface, values), []))
         self._connection.emit_signal(None, self._path, _PROPERTIES, "PropertiesChanged", changed)
+
+    def typed(self, values: Mapping[str, object]) -> dict[str, GLib.Variant]:
+        """Values of properties, in the types that the object's interface declares for them."""
+        return _typed(self._interface, values)
 
 
 class Bus:
@@ -180,17 +130,25 @@ class Bus:
         (interface,) = interfaces
         wrapper = _Object(self._loop, interface, methods, properties)
         registration = pydbus.registration.ObjectRegistration(self._bus, path, interfaces, wrapper, own_wrapper=True)
-        return Publication(self.connection, path, interface.name, registration.unregister)
+        return Publication(self.connection, path, interface, registration.unregister)
 
     def own(self, name: str) -> None:
         """Take the name, for good.  Raises RuntimeError where somebody else has it."""
         self._bus.request_name(name, allow_replacement=False)
 
 
+class _NoSignals:
+    """What pydbus wants to listen to for signals; klpd emits them itself."""
+
+    def connect(self, _callback: Callable[..., None]) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
 class _Object:
     """What pydbus calls an object wrapper: the receiver of calls to one object."""
 
-    SignalEmitted = pydbus.generic.signal()
+    SignalEmitted = _NoSignals()
+    """pydbus' own kind of signal would keep every object that ever was on the bus."""
 
     def __init__(
         self,
@@ -200,13 +158,12 @@ class _Object:
         properties: Callable[[], Mapping[str, object]],
     ) -> None:
         self._loop = loop
-        self._interface = interface.name
+        self._interface = interface
         self._methods = methods
         self._properties = properties
         self._results = {
             each.name: "(" + "".join(arg.signature for arg in each.out_args) + ")" for each in interface.methods
         }
-        self._types = {each.name: each.signature for each in interface.properties}
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -254,8 +211,7 @@ class _Object:
         return GLib.Variant(signature, result if isinstance(result, tuple) else (result,))
 
     def _property_call(self, method: str, arguments: GLib.Variant) -> GLib.Variant:
-        values = self._properties()
-        variants = {name: GLib.Variant(self._types[name], value) for name, value in values.items()}
+        variants = _typed(self._interface, self._properties())
         if method == "GetAll":
             return GLib.Variant("(a{sv})", (variants,))
         if method == "Get":
@@ -290,6 +246,11 @@ def _arguments(parameters: GLib.Variant) -> tuple[object, ...]:
     if not isinstance(arguments, tuple):
         raise TypeError("the arguments of a method call are a tuple")
     return arguments
+
+
+def _typed(interface: Gio.DBusInterfaceInfo, values: Mapping[str, object]) -> dict[str, GLib.Variant]:
+    types = {each.name: each.signature for each in interface.properties}
+    return {name: GLib.Variant(types[name], value) for name, value in values.items()}
 
 
 def _let_go(invocation: Gio.DBusMethodInvocation) -> None:

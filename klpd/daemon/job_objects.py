@@ -5,23 +5,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from gi.repository import GLib
-
-from klpd.daemon.bus import read_interface, to_dictionary
+from klpd.daemon.bus import to_dictionaries, to_dictionary
 from klpd.plain import to_plain
 from klpd.report import JOB_INTERFACE, MANAGER_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from klpd.daemon.bus import Bus, Call, Publication
+    from klpd.daemon.call import Call
     from klpd.daemon.jobs import Job
     from klpd.daemon.loop import Loop
+    from klpd.daemon.object_manager import ObjectManager
     from klpd.report import JobReport
 
 _LINGER: Final = 60.0
 """Seconds that an ended job stays readable."""
-_TYPES: Final = {"State": "s", "Progress": "d", "Report": "a{sv}"}
+_KLPD_ITSELF: Final = (1 << 32) - 1
+"""In place of the uid of whoever asked for a job: (uid_t) -1, which nobody has."""
 
 
 def job_path(job_id: int) -> str:
@@ -30,44 +30,50 @@ def job_path(job_id: int) -> str:
 
 
 class JobObjects:
-    """All jobs that can be looked at.  Whoever reads a job sees what was last announced of it, and nothing newer."""
+    """All jobs that can be looked at."""
 
-    def __init__(self, loop: Loop, bus: Bus) -> None:
+    def __init__(self, loop: Loop, objects: ObjectManager) -> None:
         self._loop = loop
-        self._bus = bus
-        self._xml = read_interface(JOB_INTERFACE)
-        self._publications: dict[int, Publication] = {}
-        self._shown: dict[int, JobReport] = {}
+        self._objects = objects
+        self._told: dict[int, JobReport] = {}
 
     @property
     def reports(self) -> tuple[JobReport, ...]:
-        """What was last announced of each job, the oldest first."""
-        return tuple(self._shown.values())
+        """What was last told of each job, the oldest first."""
+        return tuple(self._told.values())
 
     def publish(self, job: Job, cancel: Callable[[Call], object]) -> str:
         """Put a new job on the bus, whose method Cancel is `cancel`; gives its path."""
-        job_id = job.report.id
-        self._shown[job_id] = job.report
-        self._publications[job_id] = self._bus.publish(
-            job_path(job_id),
-            self._xml,
-            {"Cancel": cancel},
-            lambda: {"Id": job_id, "Kind": job.report.kind, **_properties(self._shown[job_id])},
-        )
-        return job_path(job_id)
+        report = job.report
+        self._told[report.id] = report
+        self._objects.add(job_path(report.id), JOB_INTERFACE, {"Cancel": cancel}, job_properties(report))
+        return job_path(report.id)
 
     def announce(self, report: JobReport) -> None:
         """Tell the bus that a job's report became this one."""
-        self._shown[report.id] = report
-        changes = {name: GLib.Variant(_TYPES[name], value) for name, value in _properties(report).items()}
-        self._publications[report.id].emit_changed(changes)
+        self._told[report.id] = report
+        self._objects.change(job_path(report.id), job_properties(report))
         if report.state.final:
             self._loop.after(_LINGER, lambda: self._forget(report.id))
 
     def _forget(self, job_id: int) -> None:
-        del self._shown[job_id]
-        self._publications.pop(job_id).unregister()
+        del self._told[job_id]
+        self._objects.remove(job_path(job_id))
 
 
-def _properties(report: JobReport) -> dict[str, object]:
-    return {"State": report.state.value, "Progress": report.progress, "Report": to_dictionary(to_plain(report))}
+def job_properties(report: JobReport) -> dict[str, object]:
+    """The properties of org.klpd1.Job, as the interface declares them."""
+    return {
+        "Id": report.id,
+        "Kind": report.kind,
+        "Goal": report.goal,
+        "State": report.state.value,
+        "Steps": to_dictionaries(to_plain(report.steps)),
+        "Progress": report.progress,
+        "Stragglers": to_dictionaries(to_plain(report.stragglers)),
+        "Result": report.state.value if report.state.final else "",
+        "Error": report.error or "",
+        "Message": report.message or "",
+        "StartedByUID": _KLPD_ITSELF if report.uid is None else report.uid,
+        "Report": to_dictionary(to_plain(report)),
+    }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The objects on the bus: org.klpd1.Manager and a org.klpd1.Job for each job.
+"""The objects on the bus: org.klpd1.Manager, an org.klpd1.Job for each job, an org.klpd1.Livepatch for each livepatch.
 
 This only translates.  Whatever reads a file or the kernel's stack does so on a worker, and the answer comes later.
 """
@@ -9,13 +9,13 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
-from gi.repository import GLib
-
 from klpd import __version__
 from klpd.daemon.authority import PolkitAction
 from klpd.daemon.bus import read_interface, to_dictionary
 from klpd.daemon.handed import read_files
 from klpd.daemon.job_objects import JobObjects, job_path
+from klpd.daemon.livepatch_objects import LivepatchObjects
+from klpd.daemon.object_manager import ObjectManager
 from klpd.errors import JobError, KlpdError, NoSuchLivepatchError, UsageError
 from klpd.judge.planner import plan_apply_all, plan_disable, plan_force, plan_remove, plan_revert
 from klpd.judge.rules import Mode, OnDrift, Permission
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from klpd.daemon.authority import Authority
-    from klpd.daemon.bus import Bus, Call
+    from klpd.daemon.bus import Bus
+    from klpd.daemon.call import Call
     from klpd.daemon.handed import HandedOver, NamedFile
     from klpd.daemon.jobs import Job, Jobs
     from klpd.daemon.loop import Loop
@@ -83,7 +84,10 @@ class Manager:
         self._open_guard = open_guard
         self._close_guard = close_guard
         self._workers = ThreadPoolExecutor(2, "manager")
-        self._job_objects = JobObjects(loop, bus)
+        self._moving = ""
+        objects = ObjectManager(bus, MANAGER_PATH)
+        self._job_objects = JobObjects(loop, objects)
+        self._livepatch_objects = LivepatchObjects(objects, self._disable)
         self._object = bus.publish(
             MANAGER_PATH,
             read_interface(MANAGER_INTERFACE),
@@ -97,7 +101,7 @@ class Manager:
                 "PlanForce": lambda call: self._plan(lambda: self._forcing(call.text(0))),
                 "PlanRevert": lambda call: self._plan(lambda: self._reverting(call.text(0), self._kernel.stack())),
                 "Apply": self._apply,
-                "Disable": self._disable,
+                "Disable": lambda call: self._disable(call, call.text(0)),
                 "Remove": self._remove,
                 "Revert": self._revert,
                 "Force": self._force,
@@ -113,23 +117,24 @@ class Manager:
         self._job_objects.announce(report)
         if report.state.final:
             self._record.job_ended(report)
-            values = (report.id, job_path(report.id), report.state.value)
-            self._object.emit("JobRemoved", GLib.Variant("(uos)", values))
+            self._object.emit("JobRemoved", report.id, job_path(report.id), report.state.value)
+
+    def stack_seen(self, stack: Stack, drift: tuple[Drift, ...]) -> None:
+        """Tell the bus what is new of the livepatches in force; to be called on the main loop."""
+        self._livepatch_objects.show(stack, drift)
+        moving = "" if stack.transition is None else stack.transition.name
+        if moving != self._moving:
+            self._moving = moving
+            self._object.emit_changed({"Transition": moving})
 
     def policy_changed(self) -> None:
         """Tell the bus that another policy is in force, or that one was rejected."""
         report = self._policies.report
-        self._object.emit_changed(
-            {
-                "Mode": GLib.Variant("s", report.mode),
-                "PolicyFiles": GLib.Variant("as", report.files),
-                "PolicyErrors": GLib.Variant("as", report.errors),
-            }
-        )
+        self._object.emit_changed({"Mode": report.mode, "PolicyFiles": report.files, "PolicyErrors": report.errors})
 
     def drift_found(self, drift: Drift) -> None:
         """Tell the bus of drift and, where the policy says so, have it taken out."""
-        self._object.emit("DriftFound", GLib.Variant("(s)", (drift.livepatch,)))
+        self._object.emit("DriftFound", drift.livepatch)
         policy = self._policies.current
         if policy.on_drift is OnDrift.DISABLE and policy.mode is Mode.ENFORCE:
             job, _path = self._new_job(
@@ -152,6 +157,7 @@ class Manager:
             "Defences": [(each.name, each.state.value, each.detail) for each in self._defences()],
             "PolicyFiles": report.files,
             "PolicyErrors": report.errors,
+            "Transition": self._moving,
         }
 
     def _get_status(self, _call: Call) -> Future[object]:
@@ -234,8 +240,7 @@ class Manager:
 
         return self._begin(call, "apply", PolkitAction.APPLY, ", ".join(name for _file, name in files), plan)
 
-    def _disable(self, call: Call) -> object:
-        name = call.text(0)
+    def _disable(self, call: Call, name: str) -> object:
         return self._begin(call, "disable", PolkitAction.DISABLE, name, lambda _uid: self._disabling(name))
 
     def _remove(self, call: Call) -> object:
@@ -329,7 +334,7 @@ class Manager:
 
     def _published(self, job: Job) -> tuple[Job, str]:
         path = self._job_objects.publish(job, lambda cancel: self._cancel(cancel, job))
-        self._object.emit("JobNew", GLib.Variant("(uo)", (job.report.id, path)))
+        self._object.emit("JobNew", job.report.id, path)
         return job, path
 
     def _cancel(self, call: Call, job: Job) -> Future[object]:

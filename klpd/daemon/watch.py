@@ -33,7 +33,8 @@ class Watch:
     """Looks at the stack when told that it may have changed.
 
     `is_livepatch` tells whether a loaded module of that name is one; `later(seconds, function)` calls from the main
-    loop; `looked` is told of each stack, `drifted` of each livepatch that is found to be drift.
+    loop; `looked` is told of each stack, `reconciled` of each again with all the drift that is in it, and `drifted` of
+    each livepatch that is found to be drift.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Watch:
         is_livepatch: Callable[[str], bool],
         later: Callable[[float, Callable[[], None]], None],
         looked: Callable[[Stack], None],
+        reconciled: Callable[[Stack, tuple[Drift, ...]], None],
         drifted: Callable[[Drift], None],
     ) -> None:
         self._kernel = kernel
@@ -55,10 +57,12 @@ class Watch:
         self._is_livepatch = is_livepatch
         self._later = later
         self._looked = looked
+        self._reconciled = reconciled
         self._drifted = drifted
         self._suspects: tuple[Drift, ...] = ()
         self.drift: tuple[Drift, ...] = ()
         self._worker = ThreadPoolExecutor(1, "watch")
+        self._looking = threading.Lock()
         self._lock = threading.Lock()
         self._asked = False
         self._last = Stack()
@@ -82,11 +86,17 @@ class Watch:
             self.look_soon()
 
     def look(self) -> Stack:
-        """Look now, and tell what came and went.  Raises KernelError."""
+        """Look now, and tell what came and went.  Raises KernelError.
+
+        Looks of several threads come one after another, so that whoever is told of them is not told of the past.
+        """
+        with self._looking:
+            return self._look()
+
+    def _look(self) -> Stack:
         stack = self._kernel.stack()
         self._looked(stack)
-        with self._lock:
-            before, self._last = self._last, stack
+        before, self._last = self._last, stack
         for livepatch in stack.livepatches:
             if before.find(livepatch.name) is None:
                 self._record.entered(livepatch)
@@ -101,15 +111,15 @@ class Watch:
     def _reconcile(self, stack: Stack) -> None:
         """Report drift that is seen twice: the word of an approval's use may come later than the livepatch itself."""
         found = find_drift(stack, self._store.approved, self._policy())
-        with self._lock:
-            known = {each.livepatch for each in self.drift}
-            suspected = {each.livepatch for each in self._suspects}
-            self._suspects = found
-            self.drift = tuple(each for each in found if each.livepatch in known | suspected)
-            news = [each for each in self.drift if each.livepatch not in known]
-        for drift in news:
-            self._record.drift(drift)
-            self._drifted(drift)
+        known = {each.livepatch for each in self.drift}
+        suspected = {each.livepatch for each in self._suspects}
+        self._suspects = found
+        self.drift = tuple(each for each in found if each.livepatch in known | suspected)
+        self._reconciled(stack, self.drift)
+        for drift in self.drift:
+            if drift.livepatch not in known:
+                self._record.drift(drift)
+                self._drifted(drift)
         if len(self.drift) < len(found):
             self._later(_AGAIN, self.look_soon)
 
@@ -120,7 +130,9 @@ class Watch:
         with self._lock:
             self._asked = False
         try:
-            moving = self.look().transition is not None
+            stack = self.look()
+            # One that is disabled stays in the list for a moment after its transition.
+            moving = stack.transition is not None or not all(each.enabled for each in stack.livepatches)
         except Exception:
             log.exception("the stack could not be looked at")
             moving = True

@@ -76,6 +76,7 @@ class Daemon:
             is_livepatch=sysfs.is_livepatch,
             later=self._later,
             looked=self._enforcement.permit,
+            reconciled=lambda stack, drift: self._loop.call_soon(lambda: self._manager.stack_seen(stack, drift)),
             drifted=lambda drift: self._loop.call_soon(lambda: self._manager.drift_found(drift)),
         )
         self._hold, self._no_hold = self._start_hold()

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 from gi.repository import Gio
-from pydbus import generic as generic
 from pydbus import registration as registration
 
 class Bus:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from gi.repository import Gio, GLib
 
 from klpd.daemon.bus import Bus, to_dictionary
+from klpd.daemon.job_objects import job_properties
 from klpd.daemon.loop import Loop
 from klpd.errors import ModuleFormatError, NotAuthorizedError, PolicyError
 from klpd.plain import to_plain
@@ -25,7 +26,8 @@ from klpd.report import BUS_NAME, JOB_INTERFACE, MANAGER_INTERFACE, MANAGER_PATH
 from tests.unit.ctl.examples import PLAN, STATUS, TRANSITION, VETOED, job
 
 if TYPE_CHECKING:
-    from klpd.daemon.bus import Call, Publication
+    from klpd.daemon.bus import Publication
+    from klpd.daemon.call import Call
     from klpd.report import JobReport
 
 WAITING = job(JobState.WAITING, StepState.PENDING, StepState.PENDING)
@@ -53,7 +55,7 @@ class FakeJob:
     def change(self, *reports: JobReport) -> None:
         for each in reports:
             self._report = each
-            self._publication.emit_changed({"Report": GLib.Variant("a{sv}", to_dictionary(to_plain(each)))})
+            self._publication.emit_changed({"Report": to_dictionary(to_plain(each))})
 
     def _properties(self) -> dict[str, object]:
         if self._what == "busy":
@@ -61,13 +63,7 @@ class FakeJob:
             self._loop.after(0.0, lambda: self.change(DONE))
         elif self._what == "crash":
             self._loop.after(0.0, lambda: os._exit(1))
-        return {
-            "Id": self._report.id,
-            "Kind": self._report.kind,
-            "State": self._report.state.value,
-            "Progress": self._report.progress,
-            "Report": to_dictionary(to_plain(self._report)),
-        }
+        return job_properties(self._report)
 
     def _cancel(self, _call: Call) -> None:
         if self._what == "stubborn":

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import BinaryIO
 
-    from klpd.daemon.bus import Call
+    from klpd.daemon.call import Call
 
 XML = """
 <node>
@@ -68,8 +68,6 @@ def contents(files: Iterable[tuple[BinaryIO, str]]) -> list[tuple[str, str]]:
 
 
 def main() -> None:
-    from gi.repository import GLib
-
     loop = Loop()
     bus = Bus(loop)
     published = bus.publish(
@@ -88,7 +86,7 @@ def main() -> None:
             "Contents": lambda call: contents(call.files_under(0, "files")),
             "Files": lambda call: contents(call.files(0)),
             "Memory": lambda _call: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
-            "Announce": lambda _call: published.emit("Announced", GLib.Variant("(s)", ("news",))),
+            "Announce": lambda _call: published.emit("Announced", "news"),
         },
         lambda: {"Number": 7},
     )

@@ -36,6 +36,7 @@ class Looks:
         self.looked = threading.Event()
         self.store = Store(folder)
         self.stacks: list[Stack] = []
+        self.reconciled: list[tuple[Stack, tuple[Drift, ...]]] = []
         self.drifted: list[Drift] = []
         self.watch = Watch(
             self.kernel,
@@ -45,6 +46,7 @@ class Looks:
             is_livepatch=lambda name: name.startswith("klp_"),
             later=lambda _seconds, _function: None,
             looked=self.stacks.append,
+            reconciled=lambda stack, drift: self.reconciled.append((stack, drift)),
             drifted=self.drifted.append,
         )
 

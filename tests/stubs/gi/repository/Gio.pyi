@@ -83,9 +83,14 @@ class DBusPropertyInfo:
     name: str
     signature: str
 
+class DBusSignalInfo:
+    name: str
+    args: list[DBusArgInfo]
+
 class DBusInterfaceInfo:
     name: str
     methods: list[DBusMethodInfo]
+    signals: list[DBusSignalInfo]
     properties: list[DBusPropertyInfo]
     def lookup_method(self, name: str) -> DBusMethodInfo | None: ...
     def lookup_property(self, name: str) -> DBusPropertyInfo | None: ...

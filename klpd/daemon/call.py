@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A method call that came over the bus, and the files that are handed over with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gi.repository import Gio
+
+from klpd.errors import UsageError
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A method call: who makes it, with which arguments, and whether polkit may ask somebody for it."""
+
+    sender: str
+    arguments: tuple[object, ...]
+    interactive: bool
+    fds: Gio.UnixFDList | None
+
+    def text(self, index: int) -> str:
+        """The argument at `index`, which the interface declares as a string."""
+        value = self.arguments[index]
+        if not isinstance(value, str):
+            raise UsageError(f"argument {index} is no string")
+        return value
+
+    def file(self, index: int) -> BinaryIO:
+        """The file handed over as the argument at `index`, which the interface declares as "h".
+
+        Raises UsageError where the message carries no such descriptor, or one that is not open for reading.
+        """
+        return self._opened(self.arguments[index])
+
+    def files(self, index: int) -> tuple[tuple[BinaryIO, str], ...]:
+        """The files, with their names, that are handed over as the argument at `index`, declared as "a(hs)".
+
+        Raises UsageError as `file` does, and where there are none.
+        """
+        files = self._opened_all(self.arguments[index], f"argument {index}")
+        if not files:
+            raise UsageError("the call carries no files; hand over at least one")
+        return files
+
+    def files_under(self, index: int, key: str) -> tuple[tuple[BinaryIO, str], ...]:
+        """The files, with their names, that are handed over as a(hs) under `key` of the options at `index`.
+
+        There are none without such a key.  Raises UsageError as `file` does, and where it is anything else.
+        """
+        options = self.arguments[index]
+        return self._opened_all(options.get(key, []) if isinstance(options, dict) else None, f"option {key}")
+
+    def _opened_all(self, handed: object, what: str) -> tuple[tuple[BinaryIO, str], ...]:
+        if not isinstance(handed, list):
+            raise UsageError(f"{what} is no array of files and their names")
+        opened: list[tuple[BinaryIO, str]] = []
+        try:
+            for each in handed:
+                match each:
+                    case (handle, str(name)):
+                        opened.append((self._opened(handle), name))
+                    case _:
+                        raise UsageError(f"{what} is no array of files and their names")
+        except UsageError:
+            for file, _name in opened:
+                file.close()
+            raise
+        return tuple(opened)
+
+    def _opened(self, handle: object) -> BinaryIO:
+        if not isinstance(handle, int) or self.fds is None or not 0 <= handle < self.fds.get_length():
+            raise UsageError("the call carries no file descriptor; hand over a file that is open for reading")
+        try:
+            return open(self.fds.get(handle), "rb", buffering=0)
+        except OSError as error:
+            raise UsageError(f"the descriptor handed over cannot be read: {error.strerror}") from error
