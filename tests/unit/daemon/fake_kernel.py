@@ -6,22 +6,28 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from klpd.errors import KernelError
 from klpd.model import Disable, Force, Installed, Livepatch, Load, Remove, Stack
 from klpd.report import Straggler, Transition
 
+if TYPE_CHECKING:
+    from klpd.model import State
+
 RELEASE = "6.1.0-test"
 
 
-def livepatch(name: str, *, digest: str | None = None, cumulative: bool = True) -> Livepatch:
-    """A livepatch without states, for RELEASE."""
+def livepatch(
+    name: str, *, digest: str | None = None, cumulative: bool = True, states: tuple[State, ...] = ()
+) -> Livepatch:
+    """A livepatch for RELEASE."""
     return Livepatch(
         name=name,
         digest=digest or name,
         size=1,
         replace=cumulative,
-        states=(),
+        states=states,
         objects=(),
         vermagic=f"{RELEASE} SMP",
         build_id=name,
