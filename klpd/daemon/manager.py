@@ -7,50 +7,41 @@ This only translates.  Whatever reads a file or the kernel's stack does so on a 
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from klpd import __version__
 from klpd.daemon.authority import PolkitAction
 from klpd.daemon.bus import read_interface, to_dictionary
-from klpd.daemon.handed import read_files
 from klpd.daemon.job_objects import JobObjects, job_path
 from klpd.daemon.livepatch_objects import LivepatchObjects
 from klpd.daemon.object_manager import ObjectManager
-from klpd.errors import JobError, KlpdError, NoSuchLivepatchError, UsageError
-from klpd.judge.planner import plan_apply_all, plan_disable, plan_force, plan_remove, plan_revert
+from klpd.errors import KlpdError
 from klpd.judge.rules import Mode, OnDrift, Permission
-from klpd.judge.verdict import judge
-from klpd.model import Load
 from klpd.plain import to_plain
 from klpd.report import MANAGER_INTERFACE, MANAGER_PATH, MANIFESTS, PlanReport, Status, TransitionReport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from klpd.daemon.authority import Authority
     from klpd.daemon.bus import Bus
     from klpd.daemon.call import Call
-    from klpd.daemon.handed import HandedOver, NamedFile
     from klpd.daemon.jobs import Job, Jobs
     from klpd.daemon.loop import Loop
+    from klpd.daemon.planning import Planning
     from klpd.daemon.policies import Policies
     from klpd.daemon.record import Record
     from klpd.daemon.running import Kernel
-    from klpd.daemon.store import History, Moment, Store
     from klpd.daemon.unfinished import SavedJob
     from klpd.judge.planner import Plan
-    from klpd.model import Drift, Installed, Livepatch, Stack
+    from klpd.model import Drift, Stack
     from klpd.report import Defence, JobReport
-
-ORIGINAL: Final = "original"
-"""What `to` says for the unpatched kernel."""
 
 
 class Manager:
     """Serves the bus.
 
-    `remember` keeps a livepatch that is to be loaded; `reload` reads the policy anew and may raise PolicyError;
-    `defences` tells how they are.
+    `reload` reads the policy anew and may raise PolicyError; `defences` tells how they are.
     """
 
     def __init__(
@@ -61,8 +52,7 @@ class Manager:
         authority: Authority,
         kernel: Kernel,
         policies: Policies,
-        store: Store,
-        remember: Callable[[Livepatch, bytes], None],
+        planning: Planning,
         record: Record,
         jobs: Jobs,
         defences: Callable[[], tuple[Defence, ...]],
@@ -74,8 +64,7 @@ class Manager:
         self._authority = authority
         self._kernel = kernel
         self._policies = policies
-        self._store = store
-        self._remember = remember
+        self._planning = planning
         self._record = record
         self._jobs = jobs
         self._defences = defences
@@ -96,10 +85,10 @@ class Manager:
                 "GetTransition": self._get_transition,
                 "Check": self._check,
                 "PlanApply": self._plan_apply,
-                "PlanDisable": lambda call: self._plan(lambda: self._disabling(call.text(0))),
-                "PlanRemove": lambda call: self._plan(lambda: self._removing(call.text(0))),
-                "PlanForce": lambda call: self._plan(lambda: self._forcing(call.text(0))),
-                "PlanRevert": lambda call: self._plan(lambda: self._reverting(call.text(0), self._kernel.stack())),
+                "PlanDisable": lambda call: self._plan(lambda: self._planning.disable(call.text(0))),
+                "PlanRemove": lambda call: self._plan(lambda: self._planning.remove(call.text(0))),
+                "PlanForce": lambda call: self._plan(lambda: self._planning.force(call.text(0))),
+                "PlanRevert": lambda call: self._plan(lambda: self._planning.revert(call.text(0))),
                 "Apply": self._apply,
                 "Disable": lambda call: self._disable(call, call.text(0)),
                 "Remove": self._remove,
@@ -138,7 +127,7 @@ class Manager:
         policy = self._policies.current
         if policy.on_drift is OnDrift.DISABLE and policy.mode is Mode.ENFORCE:
             job, _path = self._new_job(
-                "disable", f"disable {drift.livepatch}", lambda: self._disabling(drift.livepatch)
+                "disable", f"disable {drift.livepatch}", lambda: self._planning.disable(drift.livepatch)
             )
             self._jobs.enqueue(job)
 
@@ -202,22 +191,13 @@ class Manager:
         file, name, manifests = call.file(0), call.text(1), call.files_under(2, MANIFESTS)
 
         def verdict() -> object:
-            (handed,) = self._handed([(file, name)], manifests)
-            return to_dictionary(to_plain(judge(self._kernel.stack(), Load(handed.livepatch), self._policies.current)))
+            return to_dictionary(to_plain(self._planning.check((file, name), manifests)))
 
         return self._workers.submit(verdict)
 
     def _plan_apply(self, call: Call) -> Future[object]:
         files, manifests = call.files(0), call.files_under(1, MANIFESTS)
-
-        def plan() -> Plan:
-            handed = self._handed(files, manifests)
-            return plan_apply_all(self._kernel.stack(), [each.livepatch for each in handed], self._policies.current)
-
-        return self._plan(plan)
-
-    def _handed(self, files: Sequence[NamedFile], manifests: Sequence[NamedFile]) -> tuple[HandedOver, ...]:
-        return read_files(files, manifests, self._store.find)
+        return self._plan(lambda: self._planning.apply(files, manifests))
 
     def _plan(self, make: Callable[[], Plan]) -> Future[object]:
         def report() -> object:
@@ -229,84 +209,31 @@ class Manager:
 
     def _apply(self, call: Call) -> object:
         files, manifests = call.files(0), call.files_under(1, MANIFESTS)
+        about = ", ".join(name for _file, name in files)
 
         def plan(uid: int) -> Plan:
-            handed = self._handed(files, manifests)
-            for each in handed:
-                each.check_author(uid)
-            for each in handed:
-                self._remember(each.livepatch, each.data)
-            return plan_apply_all(self._kernel.stack(), [each.livepatch for each in handed], self._policies.current)
+            return self._planning.apply_for(uid, files, manifests)
 
-        return self._begin(call, "apply", PolkitAction.APPLY, ", ".join(name for _file, name in files), plan)
+        return self._begin(call, "apply", PolkitAction.APPLY, about, plan)
 
     def _disable(self, call: Call, name: str) -> object:
-        return self._begin(call, "disable", PolkitAction.DISABLE, name, lambda _uid: self._disabling(name))
+        return self._begin(call, "disable", PolkitAction.DISABLE, name, lambda _uid: self._planning.disable(name))
 
     def _remove(self, call: Call) -> object:
         name = call.text(0)
-        return self._begin(call, "remove", PolkitAction.DISABLE, name, lambda _uid: self._removing(name))
+        return self._begin(call, "remove", PolkitAction.DISABLE, name, lambda _uid: self._planning.remove(name))
 
     def _force(self, call: Call) -> object:
         name = call.text(0)
-        return self._begin(call, "force", PolkitAction.FORCE, name, lambda _uid: self._forcing(name))
+        return self._begin(call, "force", PolkitAction.FORCE, name, lambda _uid: self._planning.force(name))
 
     def _revert(self, call: Call) -> object:
-        to, asked = call.text(0), self._workers.submit(lambda: self._kernel.stack().transition)
+        to, asked = call.text(0), self._workers.submit(self._planning.transition)
 
         def plan(_uid: int) -> Plan:
-            stack = self._kernel.stack()
-            _check_same_transition(asked.result(), stack.transition)
-            return self._reverting(to, stack)
+            return self._planning.revert_as_asked(to, asked.result())
 
         return self._begin(call, "revert", PolkitAction.REVERT, to, plan)
-
-    def _disabling(self, name: str) -> Plan:
-        return plan_disable(self._stack_with(name), name, self._policies.current)
-
-    def _removing(self, name: str) -> Plan:
-        return plan_remove(self._stack_with(name), name, self._policies.current)
-
-    def _stack_with(self, name: str) -> Stack:
-        stack = self._kernel.stack()
-        if stack.find(name) is None and stack.leftover(name) is None:
-            raise NoSuchLivepatchError(f"no livepatch named {name} is installed; klpctl status lists those that are")
-        return stack
-
-    def _forcing(self, name: str) -> Plan:
-        stack = self._kernel.stack()
-        moving = stack.transition
-        if moving is None:
-            raise UsageError("no transition runs, and so there is none to be forced")
-        if name not in ("", moving.name):
-            raise UsageError(f"the transition that runs is not that of {name}, but of {moving.name}")
-        return plan_force(stack, moving.name, self._policies.current)
-
-    def _reverting(self, to: str, stack: Stack) -> Plan:
-        wanted = () if stack.transition is not None else self._wanted(stack, to)
-        return plan_revert(stack, wanted, self._policies.current)
-
-    def _wanted(self, stack: Stack, to: str) -> tuple[Livepatch, ...]:
-        if to == ORIGINAL:
-            return ()
-        self._store.observe(stack)
-        history = self._store.history
-        moment = history.newest(to) if to else history.before
-        if moment is None:
-            raise _nowhere(to, history)
-        return self._remembered(moment)
-
-    def _remembered(self, moment: Moment) -> tuple[Livepatch, ...]:
-        wanted = []
-        for member in moment.members:
-            livepatch = None if member.digest is None else self._store.find(member.digest)
-            if livepatch is None:
-                raise KlpdError(
-                    f"klpd never saw the file of {member.name}, or has it no more, and so cannot load it again; "
-                    "apply it from its file: klpctl apply FILE"
-                )
-            wanted.append(livepatch)
-        return tuple(wanted)
 
     def _begin(self, call: Call, kind: str, action: PolkitAction, about: str, prepare: Callable[[int], Plan]) -> str:
         """`prepare` makes the plan, for the user who asks."""
@@ -367,28 +294,3 @@ class Manager:
 
         self._authority.authorize(call, action, details, free_for=free_for).add_done_callback(answered)
         return done
-
-
-def _check_same_transition(asked: Installed | None, now: Installed | None) -> None:
-    """See that a way back means what it meant when somebody asked for it.  Raises JobError."""
-    if asked is not None and (now is None or now.name != asked.name):
-        raise JobError(
-            f"the transition of {asked.name} was over before it could be reversed, and nothing was done; "
-            "ask again to go back further"
-        )
-    if asked is None and now is not None:
-        raise JobError(
-            f"the transition of {now.name} has begun meanwhile, and nothing was done; ask again to reverse it"
-        )
-
-
-def _nowhere(to: str, history: History) -> UsageError:
-    if not to:
-        return UsageError(
-            "klpd has seen nothing in force before the present; the unpatched kernel is: klpctl revert --to original"
-        )
-    seen = sorted({each.members[-1].name for each in history.moments if each.members})
-    return UsageError(
-        f"klpd has seen no time before the present at which {to} was the newest livepatch; those were: "
-        + (", ".join(seen) or "none")
-    )

@@ -20,6 +20,7 @@ from klpd.daemon.known import KnownLivepatches
 from klpd.daemon.loop import Loop
 from klpd.daemon.manager import Manager
 from klpd.daemon.notify import notify, notify_reloading, watchdog_period
+from klpd.daemon.planning import Planning
 from klpd.daemon.policies import Policies
 from klpd.daemon.record import Record, is_approval
 from klpd.daemon.running import RunningKernel
@@ -96,8 +97,7 @@ class Daemon:
             authority=Authority(self._bus.connection),
             kernel=self._kernel,
             policies=self._policies,
-            store=self._store,
-            remember=self._enforcement.remember,
+            planning=Planning(self._kernel, self._policies, self._store, self._enforcement.remember),
             record=self._record,
             jobs=self._jobs,
             defences=self._defences,

@@ -20,6 +20,7 @@ from klpd.daemon.jobs import Jobs
 from klpd.daemon.journal import Journal
 from klpd.daemon.loop import Loop
 from klpd.daemon.manager import Manager
+from klpd.daemon.planning import Planning
 from klpd.daemon.policies import Policies
 from klpd.daemon.record import Record
 from klpd.daemon.store import Store
@@ -103,8 +104,7 @@ class Server:
             authority=Authority(self.bus.connection),
             kernel=self.kernel,
             policies=self.policies,
-            store=store,
-            remember=lambda _livepatch, _data: None,
+            planning=Planning(self.kernel, self.policies, store, lambda _livepatch, _data: None),
             record=record,
             jobs=jobs,
             defences=lambda: (),

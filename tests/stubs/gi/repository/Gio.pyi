@@ -158,6 +158,21 @@ class DBusConnection:
         fd_list: UnixFDList | None,
         cancellable: Cancellable | None = None,
     ) -> tuple[GLib.Variant, UnixFDList | None]: ...
+    def call_with_unix_fd_list(
+        self,
+        bus_name: str | None,
+        object_path: str,
+        interface_name: str,
+        method_name: str,
+        parameters: GLib.Variant | None,
+        reply_type: GLib.VariantType | None,
+        flags: DBusCallFlags,
+        timeout_msec: int,
+        fd_list: UnixFDList | None,
+        cancellable: Cancellable | None = None,
+        callback: Callable[[DBusConnection, AsyncResult], object] | None = None,
+    ) -> None: ...
+    def call_with_unix_fd_list_finish(self, res: AsyncResult) -> tuple[GLib.Variant, UnixFDList | None]: ...
     # The callback: connection, sender, object path, interface, signal, parameters.
     def signal_subscribe(
         self,

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The plans that are asked for, each made on the stack as it is at that moment.
+
+All of it reads files or the kernel: it is for workers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from klpd.daemon.handed import read_files
+from klpd.errors import JobError, KlpdError, NoSuchLivepatchError, UsageError
+from klpd.judge.planner import plan_apply_all, plan_disable, plan_force, plan_remove, plan_revert
+from klpd.judge.verdict import judge
+from klpd.model import Load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from klpd.daemon.handed import HandedOver, NamedFile
+    from klpd.daemon.policies import Policies
+    from klpd.daemon.running import Kernel
+    from klpd.daemon.store import History, Moment, Store
+    from klpd.judge.planner import Plan
+    from klpd.model import Installed, Livepatch, Stack, Verdict
+
+ORIGINAL: Final = "original"
+"""What `to` says for the unpatched kernel."""
+
+
+class Planning:
+    """Makes plans; `remember` keeps a livepatch that is to be loaded.  Every method may raise KlpdError."""
+
+    def __init__(
+        self, kernel: Kernel, policies: Policies, store: Store, remember: Callable[[Livepatch, bytes], None]
+    ) -> None:
+        self._kernel = kernel
+        self._policies = policies
+        self._store = store
+        self._remember = remember
+
+    def check(self, file: NamedFile, manifests: Sequence[NamedFile]) -> Verdict:
+        """The verdict on loading a file now."""
+        (handed,) = self._read([file], manifests)
+        return judge(self._kernel.stack(), Load(handed.livepatch), self._policies.current)
+
+    def apply(self, files: Sequence[NamedFile], manifests: Sequence[NamedFile]) -> Plan:
+        """To load the files, in this order."""
+        return self._applying(self._read(files, manifests))
+
+    def apply_for(self, uid: int, files: Sequence[NamedFile], manifests: Sequence[NamedFile]) -> Plan:
+        """The same for a user who is going to have it done: what is to be loaded is remembered."""
+        handed = self._read(files, manifests)
+        for each in handed:
+            each.check_author(uid)
+        for each in handed:
+            self._remember(each.livepatch, each.data)
+        return self._applying(handed)
+
+    def disable(self, name: str) -> Plan:
+        return plan_disable(self._stack_with(name), name, self._policies.current)
+
+    def remove(self, name: str) -> Plan:
+        return plan_remove(self._stack_with(name), name, self._policies.current)
+
+    def force(self, name: str) -> Plan:
+        """To force the running transition, that of the livepatch `name` (empty: whichever runs)."""
+        stack = self._kernel.stack()
+        moving = stack.transition
+        if moving is None:
+            raise UsageError("no transition runs, and so there is none to be forced")
+        if name not in ("", moving.name):
+            raise UsageError(f"the transition that runs is not that of {name}, but of {moving.name}")
+        return plan_force(stack, moving.name, self._policies.current)
+
+    def revert(self, to: str) -> Plan:
+        """To reverse the running transition, or to go back: `to` is as in the manager's Revert."""
+        return self._reverting(self._kernel.stack(), to)
+
+    def revert_as_asked(self, to: str, asked: Installed | None) -> Plan:
+        """The same, but JobError where the transition that runs is another than when somebody `asked`."""
+        stack = self._kernel.stack()
+        _check_same_transition(asked, stack.transition)
+        return self._reverting(stack, to)
+
+    def transition(self) -> Installed | None:
+        """The livepatch whose transition runs."""
+        return self._kernel.stack().transition
+
+    def _read(self, files: Sequence[NamedFile], manifests: Sequence[NamedFile]) -> tuple[HandedOver, ...]:
+        return read_files(files, manifests, self._store.find)
+
+    def _applying(self, handed: Sequence[HandedOver]) -> Plan:
+        return plan_apply_all(self._kernel.stack(), [each.livepatch for each in handed], self._policies.current)
+
+    def _stack_with(self, name: str) -> Stack:
+        stack = self._kernel.stack()
+        if stack.find(name) is None and stack.leftover(name) is None:
+            raise NoSuchLivepatchError(f"no livepatch named {name} is installed; klpctl status lists those that are")
+        return stack
+
+    def _reverting(self, stack: Stack, to: str) -> Plan:
+        wanted = () if stack.transition is not None else self._wanted(stack, to)
+        return plan_revert(stack, wanted, self._policies.current)
+
+    def _wanted(self, stack: Stack, to: str) -> tuple[Livepatch, ...]:
+        if to == ORIGINAL:
+            return ()
+        self._store.observe(stack)
+        history = self._store.history
+        moment = history.newest(to) if to else history.before
+        if moment is None:
+            raise _nowhere(to, history)
+        return self._remembered(moment)
+
+    def _remembered(self, moment: Moment) -> tuple[Livepatch, ...]:
+        wanted = []
+        for member in moment.members:
+            livepatch = None if member.digest is None else self._store.find(member.digest)
+            if livepatch is None:
+                raise KlpdError(
+                    f"klpd never saw the file of {member.name}, or has it no more, and so cannot load it again; "
+                    "apply it from its file: klpctl apply FILE"
+                )
+            wanted.append(livepatch)
+        return tuple(wanted)
+
+
+def _check_same_transition(asked: Installed | None, now: Installed | None) -> None:
+    """See that a way back means what it meant when somebody asked for it.  Raises JobError."""
+    if asked is not None and (now is None or now.name != asked.name):
+        raise JobError(
+            f"the transition of {asked.name} was over before it could be reversed, and nothing was done; "
+            "ask again to go back further"
+        )
+    if asked is None and now is not None:
+        raise JobError(
+            f"the transition of {now.name} has begun meanwhile, and nothing was done; ask again to reverse it"
+        )
+
+
+def _nowhere(to: str, history: History) -> UsageError:
+    if not to:
+        return UsageError(
+            "klpd has seen nothing in force before the present; the unpatched kernel is: klpctl revert --to original"
+        )
+    seen = sorted({each.members[-1].name for each in history.moments if each.members})
+    return UsageError(
+        f"klpd has seen no time before the present at which {to} was the newest livepatch; those were: "
+        + (", ".join(seen) or "none")
+    )
