@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,11 +14,11 @@ from klpd.daemon.record import Record
 from klpd.daemon.store import Store
 from klpd.daemon.watch import Watch
 from klpd.judge.rules import Mode, Permission, Policy, Ruling
-from klpd.model import Leftover, Rule, RuleKind, Stack
+from klpd.model import Installed, Leftover, Rule, RuleKind, Stack
 from tests.unit.daemon.fake_kernel import FakeKernel, livepatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from klpd.model import Drift
@@ -35,6 +36,7 @@ class Looks:
         self.kernel.on_look = lambda _looks: self.looked.set()
         self.looked = threading.Event()
         self.store = Store(folder)
+        self.later: list[Callable[[], None]] = []
         self.stacks: list[Stack] = []
         self.reconciled: list[tuple[Stack, tuple[Drift, ...]]] = []
         self.drifted: list[Drift] = []
@@ -44,7 +46,7 @@ class Looks:
             Record(Journal(str(folder / "no-journal"))),
             lambda: POLICY,
             is_livepatch=lambda name: name.startswith("klp_"),
-            later=lambda _seconds, _function: None,
+            later=lambda _seconds, function: self.later.append(function),
             looked=self.stacks.append,
             reconciled=lambda stack, drift: self.reconciled.append((stack, drift)),
             drifted=self.drifted.append,
@@ -80,6 +82,25 @@ def test_ordinary_modules_are_none(looks: Looks) -> None:
 def test_each_stack_that_is_seen_is_told_of(looks: Looks) -> None:
     looks.kernel.install(livepatch("klp_one"))
     assert looks.watch.look() == looks.stacks[-1]
+
+
+def test_it_is_told_of_again_with_its_drift(looks: Looks) -> None:
+    looks.kernel.install(livepatch("klp_one"))
+    stack = looks.watch.look()
+    looks.watch.look()
+    drift = looks.watch.drift
+    assert len(drift) == 1
+    assert looks.reconciled == [(stack, ()), (stack, drift)]
+
+
+@pytest.mark.parametrize("enabled", [False, True])
+def test_a_livepatch_that_is_disabled_is_looked_at_until_it_is_gone(looks: Looks, *, enabled: bool) -> None:
+    looks.store.approve("klp_one")
+    looks.kernel.now = Stack((replace(Installed.expected(livepatch("klp_one")), enabled=enabled),))
+    looks.watch.look_soon()
+    assert looks.looked.wait(10)
+    looks.watch.stop()
+    assert bool(looks.later) is not enabled
 
 
 def test_drift_is_told_of_when_it_is_seen_twice_and_once(looks: Looks) -> None:
