@@ -16,6 +16,7 @@ from klpd.ctl.commands.change import INTERRUPTED
 from klpd.errors import ExitStatus
 from klpd.plain import to_plain
 from tests.unit.ctl.examples import STATUS
+from tests.unit.private_bus import message_bus, on_bus, service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,38 +30,21 @@ TIMEOUT = 30
 @pytest.fixture(scope="module")
 def bus() -> Iterator[str]:
     """The address of a message bus."""
-    daemon = subprocess.Popen(
-        ["dbus-daemon", "--session", "--nofork", "--print-address"], stdout=subprocess.PIPE, text=True
-    )
-    assert daemon.stdout is not None
-    yield daemon.stdout.readline().strip()
-    daemon.terminate()
-    daemon.wait()
-    daemon.stdout.close()
+    with message_bus() as address:
+        yield address
 
 
 @pytest.fixture
-def klpd(bus: str) -> Iterator[Process]:
+def klpd(bus: str) -> Iterator[None]:
     """A klpd on the bus."""
-    server = subprocess.Popen(
-        [sys.executable, "-m", "tests.unit.ctl.fake_klpd"], env=on(bus), stdout=subprocess.PIPE, text=True
-    )
-    assert server.stdout is not None
-    assert server.stdout.readline() == "ready\n"
-    yield server
-    server.kill()
-    server.wait()
-    server.stdout.close()
-
-
-def on(bus: str) -> dict[str, str]:
-    return {**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": bus}
+    with service(bus, "tests.unit.ctl.fake_klpd"):
+        yield
 
 
 def start(bus: str, *arguments: str) -> Process:
     return subprocess.Popen(
         [sys.executable, "-m", "klpd.ctl", *arguments],
-        env=on(bus),
+        env=on_bus(bus),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -293,7 +277,7 @@ def test_a_reader_that_goes_away_is_no_error(bus: str) -> None:
     os.close(reader)
     done = subprocess.run(
         [sys.executable, "-m", "klpd.ctl", "status"],
-        env=on(bus),
+        env=on_bus(bus),
         stdout=writer,
         stderr=subprocess.PIPE,
         text=True,

@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import tempfile
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 from gi.repository import Gio, GLib
+
+from tests.unit.private_bus import message_bus, service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,25 +22,8 @@ TIMEOUT_MS = 20_000
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """A message bus with the test's service on it."""
-    daemon = subprocess.Popen(
-        ["dbus-daemon", "--session", "--nofork", "--print-address"], stdout=subprocess.PIPE, text=True
-    )
-    assert daemon.stdout is not None
-    where = daemon.stdout.readline().strip()
-    server = subprocess.Popen(
-        [sys.executable, "-m", "tests.unit.daemon.bus_server"],
-        env={**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": where},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert server.stdout is not None
-    assert server.stdout.readline() == "ready\n"
-    yield where
-    for process in (server, daemon):
-        process.terminate()
-        process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
+    with message_bus() as where, service(where, "tests.unit.daemon.bus_server"):
+        yield where
 
 
 @pytest.fixture

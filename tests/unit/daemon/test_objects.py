@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +16,7 @@ from hypothesis import strategies as st
 from klpd.daemon.bus import read_interface
 from klpd.daemon.livepatch_objects import livepatch_path
 from klpd.report import BUS_NAME, JOB_INTERFACE, LIVEPATCH_INTERFACE, MANAGER_INTERFACE, MANAGER_PATH
+from tests.unit.private_bus import message_bus, service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -103,27 +102,10 @@ class Client:
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[Client]:
     """A client on a bus of its own, with klpd's objects on it."""
-    daemon = subprocess.Popen(
-        ["dbus-daemon", "--session", "--nofork", "--print-address"], stdout=subprocess.PIPE, text=True
-    )
-    assert daemon.stdout is not None
-    address = daemon.stdout.readline().strip()
-    server = subprocess.Popen(
-        [sys.executable, "-m", "tests.unit.daemon.manager_server", str(tmp_path)],
-        env={**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": address},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert server.stdout is not None
-    assert server.stdout.readline() == "ready\n"
-    made = Client(address)
-    yield made
-    made.connection.close_sync(None)
-    for process in (server, daemon):
-        process.terminate()
-        process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
+    with message_bus() as address, service(address, "tests.unit.daemon.manager_server", str(tmp_path)):
+        made = Client(address)
+        yield made
+        made.connection.close_sync(None)
 
 
 def declared(interface: str) -> dict[str, str]:
