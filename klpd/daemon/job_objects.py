@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _LINGER: Final = 60.0
 """Seconds that an ended job stays readable."""
+_MOST_ENDED: Final = 64
+"""Of more jobs that ended, which whoever is refused may begin by the thousand, the oldest go sooner."""
 _KLPD_ITSELF: Final = (1 << 32) - 1
 """In place of the uid of whoever asked for a job: (uid_t) -1, which nobody has."""
 
@@ -36,6 +38,7 @@ class JobObjects:
         self._loop = loop
         self._objects = objects
         self._told: dict[int, JobReport] = {}
+        self._ended: list[int] = []
 
     @property
     def reports(self) -> tuple[JobReport, ...]:
@@ -54,10 +57,16 @@ class JobObjects:
         self._told[report.id] = report
         self._objects.change(job_path(report.id), job_properties(report))
         if report.state.final:
+            self._ended.append(report.id)
+            if len(self._ended) > _MOST_ENDED:
+                self._forget(self._ended[0])
             self._loop.after(_LINGER, lambda: self._forget(report.id))
 
     def _forget(self, job_id: int) -> None:
+        if job_id not in self._told:
+            return
         del self._told[job_id]
+        self._ended.remove(job_id)
         self._objects.remove(job_path(job_id))
 
 

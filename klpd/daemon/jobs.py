@@ -73,7 +73,8 @@ class Job:
         self._set(replace(self.report, message=message))
 
     def finish(self, error: Exception | None = None, message: str | None = None) -> None:
-        """End the job, well or with an error."""
+        """End the job, well or with an error, and let go of what it was made for: files that were handed over, say."""
+        self.prepare = _over
         if error is None:
             message = message or self.report.message
             self._set(replace(self.report, state=JobState.DONE, progress=1.0, stragglers=(), message=message))
@@ -89,6 +90,10 @@ class Job:
     def _set(self, report: JobReport) -> None:
         self.report = report
         self._changed(self)
+
+
+def _over() -> Plan:
+    raise JobError("the job is over")
 
 
 class Jobs:

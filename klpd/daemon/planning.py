@@ -58,9 +58,11 @@ class Planning:
         return self._applying(handed)
 
     def disable(self, name: str) -> Plan:
+        """To disable a livepatch and remove its module; NoSuchLivepatchError where there is none."""
         return plan_disable(self._stack_with(name), name, self._policies.current)
 
     def remove(self, name: str) -> Plan:
+        """To remove the module of a livepatch that is no longer in force; NoSuchLivepatchError as above."""
         return plan_remove(self._stack_with(name), name, self._policies.current)
 
     def force(self, name: str) -> Plan:

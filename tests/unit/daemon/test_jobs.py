@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ import pytest
 from klpd.daemon.jobs import Jobs
 from klpd.daemon.store import Store
 from klpd.daemon.unfinished import Unfinished
+from klpd.errors import NotAuthorizedError
 from klpd.judge.planner import plan_apply, plan_force, plan_revert
 from klpd.judge.rules import Mode, Permission, Policy, Ruling, TransitionRules
 from klpd.model import Rule, RuleKind
@@ -122,3 +124,15 @@ def test_a_job_that_is_canceled_while_it_waits_does_nothing(bench: Bench) -> Non
     bench.wait(lambda: len(bench.ended) == 2)
     assert bench.ended == ["apply canceled", "apply canceled"]
     assert "load klp_two" not in bench.kernel.calls
+
+
+def test_a_job_that_is_refused_lets_go_of_what_was_handed_over_for_it(bench: Bench) -> None:
+    def prepare() -> Plan:
+        raise AssertionError("it is not authorized")
+
+    handed_over = weakref.ref(prepare)
+    job = bench.jobs.new("apply", "apply klp_one", prepare)
+    del prepare
+    assert handed_over() is not None
+    job.finish(NotAuthorizedError("polkit does not allow org.klpd1.apply to this caller"))
+    assert handed_over() is None

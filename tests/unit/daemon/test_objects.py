@@ -217,6 +217,15 @@ def test_a_job_that_fails_says_why_by_name_and_in_a_sentence(client: Client) -> 
     assert client.heard(MANAGER_PATH, "JobRemoved") == [(failed["Id"], job, "failed")]
 
 
+def test_of_the_jobs_that_ended_only_the_last_stay(client: Client) -> None:
+    jobs = [client.manager("Disable", f"klp_nowhere_{number}") for number in range(40)]
+    client.ended(jobs[-1])
+    jobs += [client.manager("Disable", f"klp_nowhere_{number}") for number in range(40)]
+    client.ended(jobs[-1])
+    assert sorted(client.objects()) == sorted(jobs[-64:])
+    assert len(client.heard(MANAGER_PATH, "InterfacesRemoved")) == 16
+
+
 def test_every_object_has_the_properties_that_its_interface_declares_and_none_can_be_set(client: Client) -> None:
     client.test("Install", "klp_one")
     job = client.manager("Remove", "klp_one")
