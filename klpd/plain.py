@@ -11,6 +11,7 @@ import types
 import typing
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
+from functools import cache
 
 from klpd.errors import KlpdError
 
@@ -27,7 +28,7 @@ class PlainError(KlpdError):
 def to_plain(value: object) -> Plain:
     """`value`, a tree of dataclasses, enums, tuples, mappings and scalars, as plain values."""
     if is_dataclass(value) and not isinstance(value, type):
-        pairs = ((each.name, getattr(value, each.name)) for each in fields(value))
+        pairs = ((name, getattr(value, name)) for name in _field_names(type(value)))
         return {name: to_plain(item) for name, item in pairs if item is not None}
     if isinstance(value, Enum):
         return to_plain(value.value)
@@ -38,6 +39,11 @@ def to_plain(value: object) -> Plain:
     if isinstance(value, typing.Mapping):
         return {str(key): to_plain(item) for key, item in value.items() if item is not None}
     raise TypeError(f"{type(value).__name__} has no plain form")
+
+
+@cache
+def _field_names(kind: type) -> tuple[str, ...]:
+    return tuple(each.name for each in fields(kind))
 
 
 def from_plain(wanted: type[T], plain: object, *, place: str = "value") -> T:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from concurrent.futures import Future
 from contextlib import nullcontext
+from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Final
 
@@ -70,6 +71,7 @@ def to_dictionaries(plain: Plain) -> list[dict[str, GLib.Variant]]:
     return [to_dictionary(each) for each in plain]
 
 
+@cache
 def read_interface(name: str) -> str:
     """The introspection XML of an interface of klpd's own."""
     return resources.files("klpd.daemon").joinpath(f"{name}.xml").read_text(encoding="utf-8")
@@ -126,10 +128,9 @@ class Bus:
         A method returns what its out arguments are to be (None for none, a tuple for several), or a Future of that.
         `properties` gives the values of all properties.
         """
-        interfaces = Gio.DBusNodeInfo.new_for_xml(xml).interfaces
-        (interface,) = interfaces
+        interface = _interface(xml)
         wrapper = _Object(self._loop, interface, methods, properties)
-        registration = pydbus.registration.ObjectRegistration(self._bus, path, interfaces, wrapper, own_wrapper=True)
+        registration = pydbus.registration.ObjectRegistration(self._bus, path, [interface], wrapper, own_wrapper=True)
         return Publication(self.connection, path, interface, registration.unregister)
 
     def own(self, name: str) -> None:
@@ -198,9 +199,7 @@ class _Object:
             self._reply_error(invocation, error)
             return
         if isinstance(result, Future):
-            result.add_done_callback(
-                lambda done: self._loop.call_soon(lambda: self._reply_done(invocation, method, done))
-            )
+            result.add_done_callback(lambda done: self._reply_done(invocation, method, done))
         else:
             self._reply(invocation, self._variant(method, result))
 
@@ -219,12 +218,14 @@ class _Object:
         raise UsageError("no property of klpd can be set; it has methods for what may be changed")
 
     def _reply_done(self, invocation: Gio.DBusMethodInvocation, method: str, done: Future[object]) -> None:
+        """Answer on the loop; the answer is made on the thread that calls, since a large one takes its time."""
         try:
             variant = self._variant(method, done.result())
-        except Exception as error:
-            self._reply_error(invocation, error)
+        except Exception as caught:
+            error = caught
+            self._loop.call_soon(lambda: self._reply_error(invocation, error))
         else:
-            self._reply(invocation, variant)
+            self._loop.call_soon(lambda: self._reply(invocation, variant))
 
     def _reply(self, invocation: Gio.DBusMethodInvocation, value: GLib.Variant | None) -> None:
         invocation.return_value(value)
@@ -246,6 +247,12 @@ def _arguments(parameters: GLib.Variant) -> tuple[object, ...]:
     if not isinstance(arguments, tuple):
         raise TypeError("the arguments of a method call are a tuple")
     return arguments
+
+
+@cache
+def _interface(xml: str) -> Gio.DBusInterfaceInfo:
+    (interface,) = Gio.DBusNodeInfo.new_for_xml(xml).interfaces
+    return interface
 
 
 def _typed(interface: Gio.DBusInterfaceInfo, values: Mapping[str, object]) -> dict[str, GLib.Variant]:

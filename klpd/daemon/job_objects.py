@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from klpd.daemon.bus import to_dictionaries, to_dictionary
+from gi.repository import GLib
+
+from klpd.daemon.bus import to_dictionaries, to_dictionary, to_variant
 from klpd.plain import to_plain
 from klpd.report import JOB_INTERFACE, MANAGER_PATH
 
@@ -16,6 +20,7 @@ if TYPE_CHECKING:
     from klpd.daemon.jobs import Job
     from klpd.daemon.loop import Loop
     from klpd.daemon.object_manager import ObjectManager
+    from klpd.model import Verdict
     from klpd.report import JobReport
 
 _LINGER: Final = 60.0
@@ -37,30 +42,33 @@ class JobObjects:
     def __init__(self, loop: Loop, objects: ObjectManager) -> None:
         self._loop = loop
         self._objects = objects
-        self._told: dict[int, JobReport] = {}
+        self._told: dict[int, GLib.Variant] = {}
         self._ended: list[int] = []
 
     @property
-    def reports(self) -> tuple[JobReport, ...]:
-        """What was last told of each job, the oldest first."""
-        return tuple(self._told.values())
+    def reports(self) -> GLib.Variant:
+        """What was last told of each job in whole, the oldest first: an av of a{sv}."""
+        return GLib.Variant("av", list(self._told.values()))
 
     def publish(self, job: Job, cancel: Callable[[Call], object]) -> str:
         """Put a new job on the bus, whose method Cancel is `cancel`; gives its path."""
-        report = job.report
-        self._told[report.id] = report
-        self._objects.add(job_path(report.id), JOB_INTERFACE, {"Cancel": cancel}, job_properties(report))
-        return job_path(report.id)
+        path = job_path(job.report.id)
+        self._objects.add(path, JOB_INTERFACE, {"Cancel": cancel}, self._tell(job.report))
+        return path
 
     def announce(self, report: JobReport) -> None:
         """Tell the bus that a job's report became this one."""
-        self._told[report.id] = report
-        self._objects.change(job_path(report.id), job_properties(report))
+        self._objects.change(job_path(report.id), self._tell(report))
         if report.state.final:
             self._ended.append(report.id)
             if len(self._ended) > _MOST_ENDED:
                 self._forget(self._ended[0])
             self._loop.after(_LINGER, lambda: self._forget(report.id))
+
+    def _tell(self, report: JobReport) -> dict[str, object]:
+        properties = job_properties(report)
+        self._told[report.id] = GLib.Variant("a{sv}", properties["Report"])
+        return properties
 
     def _forget(self, job_id: int) -> None:
         if job_id not in self._told:
@@ -72,17 +80,26 @@ class JobObjects:
 
 def job_properties(report: JobReport) -> dict[str, object]:
     """The properties of org.klpd1.Job, as the interface declares them."""
+    steps = [{"verdict": _verdict(each.verdict), "state": to_variant(each.state.value)} for each in report.steps]
+    whole = to_dictionary(to_plain(replace(report, steps=())))
+    whole["steps"] = GLib.Variant("av", [GLib.Variant("a{sv}", each) for each in steps])
     return {
         "Id": report.id,
         "Kind": report.kind,
         "Goal": report.goal,
         "State": report.state.value,
-        "Steps": to_dictionaries(to_plain(report.steps)),
+        "Steps": steps,
         "Progress": report.progress,
         "Stragglers": to_dictionaries(to_plain(report.stragglers)),
         "Result": report.state.value if report.state.final else "",
         "Error": report.error or "",
         "Message": report.message or "",
         "StartedByUID": _KLPD_ITSELF if report.uid is None else report.uid,
-        "Report": to_dictionary(to_plain(report)),
+        "Report": whole,
     }
+
+
+@lru_cache(256)
+def _verdict(verdict: Verdict) -> GLib.Variant:
+    """The bulk of a job, that stays the same while the job changes."""
+    return to_variant(to_plain(verdict))

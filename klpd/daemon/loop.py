@@ -85,7 +85,8 @@ class Loop:
 
     def _run_calls(self) -> None:
         os.eventfd_read(self._wakeup)
-        while self._calls:
+        # What they call in turn has to wait, so that timers and descriptors are not kept waiting by many callers.
+        for _each in range(len(self._calls)):
             _guarded(self._calls.popleft())
 
 

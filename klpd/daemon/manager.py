@@ -151,18 +151,14 @@ class Manager:
 
     def _get_status(self, _call: Call) -> Future[object]:
         def status() -> object:
-            return to_dictionary(
-                to_plain(
-                    Status(
-                        version=__version__,
-                        policy=self._policies.report,
-                        defences=self._defences(),
-                        stack=self._kernel.stack(),
-                        jobs=self._job_objects.reports,
-                        drift=self._drift(),
-                    )
-                )
+            report = Status(
+                version=__version__,
+                policy=self._policies.report,
+                defences=self._defences(),
+                stack=self._kernel.stack(),
+                drift=self._drift(),
             )
+            return {**to_dictionary(to_plain(report)), "jobs": self._job_objects.reports}
 
         return self._workers.submit(status)
 

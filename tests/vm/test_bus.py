@@ -94,15 +94,15 @@ def test_livepatches_and_jobs_come_change_and_go_on_the_bus(host: Host) -> None:
 
 def test_everybody_may_look_and_nobody_else_is_let_do_anything_and_a_call_starts_klpd(host: Host) -> None:
     set_policy(host, ALLOW_ALL)
-    put_livepatches(host, "klp_add", "klp_cmdline_v1")
-    host.run("install -m 644 klp_cmdline_v1.ko /tmp && klpctl apply klp_add.ko", check=True)
+    put_livepatches(host, "klp_add", "klp_add_stateless")
+    host.run("install -m 644 klp_add_stateless.ko /tmp && klpctl apply klp_add.ko", check=True)
     (objects,) = value(host, f"call {OBJECTS} GetManagedObjects", user="alice")
     assert set(objects) == {ADD, "/org/klpd1/job/1"}
     assert value(host, f"get-property {MANAGER} Mode", user="alice") == "enforce"
     host.run("busctl introspect org.klpd1 /org/klpd1/job/1", user="alice", check=True)
-    host.run("klpctl check /tmp/klp_cmdline_v1.ko", user="alice", check=True)
+    host.run("klpctl check /tmp/klp_add_stateless.ko", user="alice", check=True)
 
-    assert host.run("klpctl apply /tmp/klp_cmdline_v1.ko", user="alice").returncode == ExitStatus.NOT_AUTHORIZED
+    assert host.run("klpctl apply /tmp/klp_add_stateless.ko", user="alice").returncode == ExitStatus.NOT_AUTHORIZED
     for method, arguments in (("Force", "sa{sv} '' 0"), ("Disable", "sa{sv} klp_add 0")):
         (job,) = value(host, f"call {MANAGER} {method} {arguments}", user="alice")
         property_of = f"get-property org.klpd1 {job} org.klpd1.Job"

@@ -15,7 +15,16 @@ from hypothesis import strategies as st
 
 from klpd.daemon.bus import read_interface
 from klpd.daemon.livepatch_objects import livepatch_path
-from klpd.report import BUS_NAME, JOB_INTERFACE, LIVEPATCH_INTERFACE, MANAGER_INTERFACE, MANAGER_PATH
+from klpd.plain import from_plain, to_plain
+from klpd.report import (
+    BUS_NAME,
+    JOB_INTERFACE,
+    LIVEPATCH_INTERFACE,
+    MANAGER_INTERFACE,
+    MANAGER_PATH,
+    JobReport,
+    Status,
+)
 from tests.unit.private_bus import message_bus, service
 
 if TYPE_CHECKING:
@@ -215,6 +224,18 @@ def test_a_job_that_fails_says_why_by_name_and_in_a_sentence(client: Client) -> 
     assert (failed["Result"], failed["Error"]) == ("failed", "org.klpd1.Error.NoSuchLivepatch")
     assert "klp_nowhere" in str(failed["Message"])
     assert client.heard(MANAGER_PATH, "JobRemoved") == [(failed["Id"], job, "failed")]
+
+
+def test_a_job_is_the_same_in_its_properties_its_report_and_the_status(client: Client) -> None:
+    client.test("Install", "klp_one")
+    job = client.manager("Disable", "klp_one")
+    client.wait(lambda: any(each.get("Stragglers") for each in client.changed(job)))
+    properties = client.properties(job, JOB_INTERFACE)
+    report = from_plain(JobReport, properties["Report"])
+    assert to_plain(report) == properties["Report"]
+    assert (to_plain(report.steps), to_plain(report.stragglers)) == (properties["Steps"], properties["Stragglers"])
+    status = client.call(MANAGER_PATH, MANAGER_INTERFACE, "GetStatus")
+    assert from_plain(Status, status).jobs == (report,)
 
 
 def test_of_the_jobs_that_ended_only_the_last_stay(client: Client) -> None:
