@@ -148,12 +148,13 @@ class DaemonUnavailableError(KlpdError):
 
 
 class KernelError(KlpdError):
-    """The kernel refused a request; `errno` tells how."""
+    """The kernel refused a request; `errno` tells how, and `said` what it had to say of it in its log."""
 
     dbus_name = "org.klpd1.Error.Kernel"
 
-    def __init__(self, what: str, errno: int) -> None:
-        super().__init__(f"{what}: {os.strerror(errno)}")
+    def __init__(self, what: str, errno: int, said: tuple[str, ...] = ()) -> None:
+        log = f" (kernel log: {'; '.join(said)})" if said else ""
+        super().__init__(f"{what}: {os.strerror(errno)}{log}")
         self.errno = errno
 
     @classmethod

@@ -7,8 +7,10 @@ import hashlib
 from typing import TYPE_CHECKING, Final, Protocol
 
 from klpd.daemon.stragglers import straggler
+from klpd.errors import KernelError
 from klpd.judge.declared import stack_with_manifests
 from klpd.kernel import modules, sysfs
+from klpd.kernel.log import KernelLog
 from klpd.kernel.stack import read_stack
 from klpd.kernel.tasks import TaskState, read_task
 from klpd.report import Transition
@@ -82,6 +84,13 @@ class RunningKernel:
         return stack_with_manifests(read_stack(self._memory, self._known, generation=generation), self._policy())
 
     def load(self, data: bytes, name: str, generation: int) -> None:
+        with KernelLog() as log:
+            try:
+                self._load(data, name, generation)
+            except KernelError as error:
+                raise KernelError(f"cannot load {name}", error.errno, log.complaints()) from error
+
+    def _load(self, data: bytes, name: str, generation: int) -> None:
         if self._guard is None:
             modules.load_module(data, name)
             return
