@@ -60,7 +60,7 @@ def _bring_up_to_date(headers: Headers, kept: Path, files: dict[str, Path]) -> N
     stamp.unlink(missing_ok=True)
     folder = kept / "kbuild"
     _write(folder, sources)
-    _make(headers, folder)
+    kbuild(headers, folder)
     for old in kept.glob("*.ko"):
         old.unlink()
     for path in files.values():
@@ -91,7 +91,8 @@ def _write(folder: Path, sources: dict[str, str]) -> None:
             path.unlink()
 
 
-def _make(headers: Headers, folder: Path) -> None:
+def kbuild(headers: Headers, folder: Path) -> None:
+    """Build the modules that `folder` has a Kbuild file for, in it.  Raises BuildError with what the compiler said."""
     command = ["make", "-C", str(headers.folder), f"M={folder}", f"-j{os.cpu_count() or 1}"]
     # Without debug information: the reader must not need it, and the build ids would depend on the folder's name.
     command += ["CONFIG_DEBUG_INFO=", "CONFIG_DEBUG_INFO_BTF_MODULES=", "modules"]
