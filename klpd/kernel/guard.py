@@ -65,6 +65,13 @@ _CURRENT: Final = "guard"
 _MAPS: Final = ("config", "counters", "approvals", "permissions", "events")
 _KEY: Final = (0).to_bytes(4, "little")
 _NANOSECONDS: Final = 1_000_000_000
+_FTRACE_ENABLED: Final = Path("/proc/sys/kernel/ftrace_enabled")
+_FTRACE_OFF: Final = (
+    "kernel.ftrace_enabled is 0, so the kernel calls none of its programs: livepatches that are not approved cannot "
+    "come into force, but their code runs; sysctl kernel.ftrace_enabled=1"
+)
+"""No livepatch can be enabled then (register_ftrace_function says EBUSY); its init function and pre_patch callbacks are
+called before that (klp_enable_patch in kernel/livepatch/core.c)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,8 +253,9 @@ class Guard:
                 if error.errno != ENOENT:
                     raise
         missing = tuple(hook for hook in HOOKS if hook not in attached)
-        state = _state(self.mode, missing, self._complaints)
-        reasons = [hook.leaves_open for hook in missing] + list(self._complaints)
+        complaints = (*self._complaints, *_ftrace_complaints())
+        state = _state(self.mode, missing, complaints)
+        reasons = [hook.leaves_open for hook in missing] + list(complaints)
         if state is GuardState.OPEN and missing:
             reasons = [f"its pins in {self._directory} were removed"]
         if misses:
@@ -275,6 +283,14 @@ class Guard:
         self._ring.close()
         for each in self._maps.values():
             each.close()
+
+
+def _ftrace_complaints() -> tuple[str, ...]:
+    """Trampolines of BPF programs are called by ftrace (register_fentry in kernel/bpf/trampoline.c)."""
+    try:
+        return (_FTRACE_OFF,) if _FTRACE_ENABLED.read_text().strip() == "0" else ()
+    except OSError as error:
+        raise KernelError.of(f"cannot read {_FTRACE_ENABLED}", error) from error
 
 
 def _state(mode: GuardMode, missing: tuple[Hook, ...], complaints: tuple[str, ...]) -> GuardState:

@@ -107,6 +107,20 @@ def test_its_self_test_finds_a_way_that_is_open(lab: Lab) -> None:
     assert "livepatches loaded with init_module are not refused" in status["reason"]
 
 
+@on_every_kernel
+def test_it_does_not_claim_to_work_while_ftrace_is_off(lab: Lab) -> None:
+    lab("close")
+    path = lab.livepatch("klp_fails")
+    lab.host.run("sysctl kernel.ftrace_enabled=0", check=True)
+    status = lab("status")
+    assert status["state"] == "ineffective"
+    assert "kernel.ftrace_enabled is 0" in status["reason"]
+    assert lab.load("file", path) == "ENODEV"  # its pre_patch callback has run
+    lab.host.run("sysctl kernel.ftrace_enabled=1", check=True)
+    assert lab("status")["state"] == "closed"
+    assert lab.load("file", path) == "EPERM"
+
+
 def test_closing_the_gate_again_mends_it(lab: Lab) -> None:
     lab("close")
     lab.host.run(f"rm {PINS}/guard/load_buffer", check=True)
