@@ -10,6 +10,9 @@ LLVM_STRIP    ?= llvm-strip
 PYTHONDIR     ?= $(shell $(SYSTEM_PYTHON) -Ic 'import sysconfig as s; \
   print(s.get_path("purelib", "deb_system" if "deb_system" in s.get_scheme_names() else "posix_prefix"))')
 
+# A test host leaves most of its two processors idle.
+TEST_PROCESSES ?= 2
+
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
 
@@ -62,7 +65,7 @@ format: venv
 	$(VENV)/bin/ruff check --fix .
 
 test: venv bpf
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest --numprocesses $(TEST_PROCESSES)
 
 bench: packages
 	$(SYSTEM_PYTHON) -m tests.bench
