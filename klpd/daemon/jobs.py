@@ -211,6 +211,8 @@ class Jobs:
             raise veto(obstacle)
         if not plan.steps:
             return "nothing to do: it is so already"
+        if plan.already:
+            job.note(f"in force already: {', '.join(plan.already)}")
         self._sequence(job).run(plan)
         return None
 

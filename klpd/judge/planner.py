@@ -21,10 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The steps to a goal.  Without steps, it is reached already, or will be by the transition that runs."""
+    """The steps to a goal.  Without steps, it is reached already, or will be by the transition that runs.
+
+    `already` names the livepatches that were to be loaded and take no step, since they are in force.
+    """
 
     goal: str
     steps: tuple[Step, ...]
+    already: tuple[str, ...] = ()
 
     @property
     def gap(self) -> bool:
@@ -50,18 +54,20 @@ def plan_apply(stack: Stack, livepatch: Livepatch, policy: Policy) -> Plan:
     goal = f"apply {livepatch.name}"
     installed = stack.settled.find(livepatch.name)
     if installed is not None and same(installed, livepatch) and installed.enabled:
-        return Plan(goal, ())
+        return Plan(goal, (), already=(livepatch.name,))
     return Plan(goal, judged(stack, loading(stack, livepatch), policy))
 
 
 def plan_apply_all(stack: Stack, livepatches: Sequence[Livepatch], policy: Policy) -> Plan:
     """Load several livepatches in their order, each judged on what the steps before lead to, and clean up."""
     steps: list[Step] = []
+    already: list[str] = []
     for livepatch in livepatches:
         plan = plan_apply(stack, livepatch, policy)
         steps += plan.steps
+        already += plan.already
         stack = after(stack, [each.action for each in plan.steps])
-    return Plan("apply " + ", ".join(each.name for each in livepatches), tuple(steps))
+    return Plan("apply " + ", ".join(each.name for each in livepatches), tuple(steps), tuple(already))
 
 
 def plan_force(stack: Stack, name: str, policy: Policy) -> Plan:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from klpd.judge.planner import plan_apply, plan_disable, plan_revert
+from klpd.judge.planner import plan_apply, plan_apply_all, plan_disable, plan_force, plan_revert
 from klpd.judge.steps import same
 from klpd.judge.verdict import decide, judge
 from klpd.model import Decision, Disable, Load, Reverse, RuleKind
@@ -53,6 +53,8 @@ def plans(draw: st.DrawFn) -> tuple[Stack, Policy, Plan]:
     plan = draw(
         st.one_of(
             st.builds(plan_apply, st.just(stack), livepatches(), st.just(site)),
+            st.builds(plan_apply_all, st.just(stack), st.lists(livepatches(), max_size=3), st.just(site)),
+            st.builds(plan_force, st.just(stack), names, st.just(site)),
             st.builds(plan_disable, st.just(stack), names, st.just(site)),
             st.builds(plan_revert, st.just(stack), resting_livepatches(), st.just(site)),
         )

@@ -15,7 +15,7 @@ from klpd.daemon.jobs import Jobs
 from klpd.daemon.store import Store
 from klpd.daemon.unfinished import Unfinished
 from klpd.errors import NotAuthorizedError
-from klpd.judge.planner import plan_apply, plan_force, plan_revert
+from klpd.judge.planner import plan_apply, plan_apply_all, plan_force, plan_revert
 from klpd.judge.rules import Mode, Permission, Policy, Ruling, TransitionRules
 from klpd.model import Rule, RuleKind
 from klpd.report import JobState
@@ -136,3 +136,12 @@ def test_a_job_that_is_refused_lets_go_of_what_was_handed_over_for_it(bench: Ben
     assert handed_over() is not None
     job.finish(NotAuthorizedError("polkit does not allow org.klpd1.apply to this caller"))
     assert handed_over() is None
+
+
+def test_of_several_livepatches_those_that_are_in_force_already_are_told(bench: Bench) -> None:
+    bench.kernel.lasting = 0
+    bench.kernel.install(ONE)
+    job = bench.ask("apply", lambda stack: plan_apply_all(stack, [ONE, TWO], POLICY))
+    bench.wait(lambda: bench.ended)
+    assert (bench.ended, job.report.message) == (["apply done"], "in force already: klp_one")
+    assert bench.kernel.calls == ["load klp_two"]

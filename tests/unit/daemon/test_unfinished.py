@@ -26,6 +26,7 @@ REPORT = JobReport(
     "apply klp_two",
     JobState.RUNNING,
     steps=tuple(StepReport(each.verdict, StepState.PENDING) for each in PLAN.steps),
+    uid=1000,
 )
 KNOWN = {each.digest: each for each in (ONE, TWO)}
 
