@@ -97,7 +97,8 @@ def test_a_revert_takes_back_the_transition_that_another_waits_for(held: Host) -
 
 def test_one_who_writes_to_sysfs_may_take_it_back_too_and_klpd_tells(held: Host) -> None:
     apply = held.spawn("exec klpctl apply klp_stuck.ko")
-    held.run(f"{MOVING}; echo 0 > /sys/kernel/livepatch/klp_stuck/enabled", check=True)
+    # Until klpd has looked at what has just begun, the guard lets nobody write.
+    held.run(f"{MOVING}; until echo 0 > /sys/kernel/livepatch/klp_stuck/enabled; do sleep 0.2; done", check=True)
     assert apply.wait(60) == ExitStatus.FAILED
     assert b"reversed by somebody else" in apply.stderr
     assert installed(held) == []
@@ -190,7 +191,7 @@ def test_the_way_back_needs_no_file_and_a_file_is_told_by_its_bytes(host: Host) 
     set_policy(host, ALLOW_GAPS)
     put_livepatches(host, "klp_cmdline_v1", "klp_cmdline_v2")
     host.run("(cat klp_cmdline_v1.ko; echo) > other.ko", check=True)
-    host.run("klpctl apply klp_cmdline_v1.ko klp_cmdline_v2.ko && rm klp_cmdline_*.ko", check=True)
+    host.run("klpctl apply klp_cmdline_v1.ko && klpctl apply klp_cmdline_v2.ko && rm klp_cmdline_*.ko", check=True)
     host.run("klpctl revert --yes", check=True)
     assert installed(host) == ["klp_cmdline_v1"]
     refused = host.run("klpctl apply other.ko")
