@@ -111,8 +111,8 @@ class Sequence:
             if self.cancel.is_set():
                 raise CanceledError(f"canceled before the step: {step.verdict.action} {step.verdict.livepatch}")
             self.observer.step(index, StepState.RUNNING)
-            if guessed and isinstance(step.action, Remove) and self._in_force(step.action.name):
-                self.observer.note(f"{step.action.name} stays: what was loaded turned out not to replace it")
+            if isinstance(step.action, Remove) and (why := self._stays(step.action.name, guessed=guessed)) is not None:
+                self.observer.note(f"{step.action.name} stays: {why}")
                 self.observer.step(index, StepState.DONE)
                 continue
             try:
@@ -121,6 +121,16 @@ class Sequence:
                 self.observer.step(index, StepState.FAILED)
                 raise
             self.observer.step(index, StepState.DONE)
+
+    def _stays(self, name: str, *, guessed: bool) -> str | None:
+        """Why a module that the plan has removed stays, for a reason that shows only when it is carried out."""
+        stack = self.kernel.stack()
+        if guessed and stack.find(name) is not None:
+            return "what was loaded turned out not to replace it"
+        leftover = stack.leftover(name)
+        if leftover is not None and not leftover.removable:
+            return "the kernel keeps its module for good, since the transition was forced"
+        return None
 
     def _finish(self, action: Action, at_rest: frozenset[str]) -> None:
         """Take a step that may have been begun, or be over: how far it came is to be seen in the stack."""
@@ -179,9 +189,6 @@ class Sequence:
             if found in expected or stack.transition is not None or time.monotonic() > deadline:
                 return found
             time.sleep(_PATIENCE_STEP)
-
-    def _in_force(self, name: str) -> bool:
-        return self.kernel.stack().find(name) is not None
 
     def _judged(self, action: Action) -> tuple[Stack, Verdict]:
         stack = self.kernel.stack()

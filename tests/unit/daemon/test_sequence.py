@@ -108,6 +108,16 @@ def test_a_transition_that_takes_too_long_is_reversed_and_its_module_removed() -
     assert fake.now.livepatches == ()
 
 
+def test_what_a_forced_transition_replaced_stays_for_good_and_that_is_told() -> None:
+    fake = kernel(ONE, TWO, lasting=None)
+    fake.install(ONE)
+    rules = TransitionRules(timeout=0.0, on_timeout=OnTimeout.FORCE, force=ALLOW)
+    notes = run(fake, plan_apply(fake.now, TWO, POLICY), policy=replace(POLICY, transition=rules))
+    assert fake.calls == ["load klp_two", "force klp_two"]
+    assert notes.notes[-1] == "klp_one stays: the kernel keeps its module for good, since the transition was forced"
+    assert notes.steps[-1] == (1, "done")
+
+
 def test_one_that_takes_too_long_is_forced_where_a_rule_allows_it() -> None:
     fake = kernel(ONE, lasting=None)
     rules = TransitionRules(timeout=0.0, on_timeout=OnTimeout.FORCE, force=ALLOW)
