@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""klpd on the system bus of a real machine, as busctl meets it."""
+"""klpd on the system bus of a real machine, as busctl and many clients at once meet it."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from klpd.errors import ExitStatus
@@ -21,6 +22,7 @@ LIVEPATCH: Final = f"org.klpd1 {STUCK} org.klpd1.Livepatch"
 FIRST_JOB: Final = "org.klpd1 /org/klpd1/job/1 org.klpd1.Job"
 IN_TREE: Final = f"busctl tree --list org.klpd1 | grep --quiet {STUCK}"
 MONITOR: Final = "exec busctl --json=short monitor --match \"type='signal',sender='org.klpd1'\""
+CLIENTS: Final = Path(__file__).parent / "in_guest" / "bus_clients.py"
 
 
 def value(host: Host, command: str, user: str = "root") -> Any:  # noqa: ANN401
@@ -117,3 +119,24 @@ def test_everybody_may_look_and_nobody_else_is_let_do_anything_and_a_call_starts
     (objects,) = value(host, f"call {OBJECTS} GetManagedObjects", user="alice")
     assert set(objects) == {ADD}
     assert host.run("systemctl is-active klpd").stdout == "active\n"
+
+
+def test_many_clients_at_once_are_all_answered_and_one_job_at_a_time_changes_the_kernel(host: Host) -> None:
+    set_policy(host, ALLOW_ALL)
+    put_livepatches(host, "klp_cmdline_v1", "klp_cmdline_v2", "klp_add")
+    host.put(CLIENTS, "/root/bus_clients.py")
+    files = "klp_cmdline_v1.ko klp_cmdline_v2.ko klp_add.ko"
+    found = json.loads(host.run(f"python3 -I bus_clients.py 32 {files}", check=True).stdout)
+    assert found["errors"] == []
+    assert found["answers"] == {"GetStatus": 32, "Check": 32, "Apply": 32}
+
+    running: set[str] = set()
+    for job, state in found["states"]:
+        running = running | {job} if state == "running" else running - {job}
+        assert len(running) <= 1
+    assert len(found["jobs"]) == 32
+    assert sum(bool(each["Steps"]) and each["Result"] == "done" for each in found["jobs"]) in (2, 3)
+    # Some came too late to go back to version 1.
+    late = [each for each in found["jobs"] if each["Result"] != "done"]
+    assert {(each["Error"], each["Goal"]) for each in late} <= {("org.klpd1.Error.Vetoed", "apply klp_cmdline_v1")}
+    assert sorted(installed(host)) in (["klp_add", "klp_cmdline_v2"], ["klp_cmdline_v2"])
