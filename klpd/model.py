@@ -278,7 +278,8 @@ class Installed:
     """A livepatch in the running kernel: a member of its list klp_patches.
 
     `restores`: it has a post_unpatch callback, as its file tells.  `states` are those that the kernel knows, and
-    `states_source` tells how klpd does.
+    `states_source` tells how klpd does.  `kernel_verified`: the kernel verified its signature, with a key of its own,
+    when it was loaded; None where the kernel does not tell.
     """
 
     name: str
@@ -294,6 +295,7 @@ class Installed:
     restores: bool | None = None
     declared: Declaration = UNDECLARED
     signature: Signature | None = None
+    kernel_verified: bool | None = None
 
     @property
     def carried(self) -> tuple[State, ...] | None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from klpd.ctl.page import Line, Page
     from klpd.model import Installed, InstalledObject, Leftover, Stack, State
 
-_HEADER: Final = ("#", "livepatch", "states", "replace", "is", "functions", "sha256")
+_HEADER: Final = ("#", "livepatch", "states", "replace", "is", "verified", "functions", "sha256")
 _SHORT_HEADER: Final = ("livepatch", "is", "replace", "states")
 _DIGEST_DIGITS: Final = 12
 
@@ -53,6 +53,7 @@ def _row(number: int, livepatch: Installed, names: Names) -> tuple[Span | str, .
         _states(livepatch, names),
         yes_no(livepatch.replace, "unknown"),
         _condition(livepatch),
+        yes_no(livepatch.kernel_verified, "unknown"),
         ", ".join(_object(each) for each in livepatch.objects) or "-",
         "-" if livepatch.digest is None else livepatch.digest[:_DIGEST_DIGITS],
     )

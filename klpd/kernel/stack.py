@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Final, Protocol
 
 from klpd.kernel import sysfs
+from klpd.kernel.signing import read_verified
 from klpd.model import UNDECLARED, Installed, Leftover, Stack, StatesSource
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def read_stack(memory: Memory | None, known: Known, *, generation: int = 0, root
     details = {each.name: each for each in in_memory}
     ranks = {each.name: rank for rank, each in enumerate(in_memory)}
     ordered = sorted(shown.values(), key=lambda each: ranks.get(each.name, each.stack_order or len(ranks)))
-    livepatches = tuple(_installed(each, details.get(each.name), known) for each in ordered)
+    livepatches = tuple(_installed(each, details.get(each.name), known, root) for each in ordered)
     return Stack(
         livepatches=livepatches,
         leftovers=tuple(_leftovers(sysfs.read_modules(root), set(shown) | set(details), root)),
@@ -68,7 +69,7 @@ def _look(memory: Memory | None, root: Path) -> tuple[dict[str, SysfsLivepatch],
     return shown, () if memory is None else memory.read_patches()
 
 
-def _installed(shown: SysfsLivepatch, detail: MemoryLivepatch | None, known: Known) -> Installed:
+def _installed(shown: SysfsLivepatch, detail: MemoryLivepatch | None, known: Known, root: Path) -> Installed:
     file = None if shown.build_id is None else known(shown.name, shown.build_id)
     states, source = _states(detail, file)
     replace = shown.replace
@@ -90,6 +91,7 @@ def _installed(shown: SysfsLivepatch, detail: MemoryLivepatch | None, known: Kno
         restores=None if file is None else file.restores,
         declared=UNDECLARED if file is None else file.declared,
         signature=None if file is None else file.signature,
+        kernel_verified=read_verified(shown.name, root),
     )
 
 

@@ -31,6 +31,18 @@ def add_livepatch(
             (folder / each / function).mkdir()
 
 
+def tell_of_signatures(root: Path, *, sig_enforce: str | None, lockdown: str | None) -> None:
+    """What the kernel shows of its demands; None: it has no such file."""
+    for path, value in (
+        ("sys/module/module/parameters/sig_enforce", sig_enforce),
+        ("sys/kernel/security/lsm", "lockdown,capability"),
+        ("sys/kernel/security/lockdown", lockdown),
+    ):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        if value is not None:
+            (root / path).write_text(f"{value}\n")
+
+
 def add_module(
     root: Path, name: str, *, taint: str = "OEK", references: int = 1, build_id: bytes = b"\xab" * 20
 ) -> None:

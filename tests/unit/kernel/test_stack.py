@@ -11,7 +11,7 @@ import pytest
 from klpd.kernel.memory import MemoryLivepatch
 from klpd.kernel.stack import read_stack
 from klpd.model import Callback, Leftover, Livepatch, Object, State, StatesSource
-from tests.unit.kernel.fake_sysfs import add_livepatch, add_module
+from tests.unit.kernel.fake_sysfs import add_livepatch, add_module, tell_of_signatures
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,3 +109,17 @@ def test_modules_of_replaced_livepatches_are_left_over(tmp_path: Path) -> None:
         Leftover("klp_old", removable=True, build_id="ab" * 20),
         Leftover("klp_forced", removable=False, build_id="ab" * 20),
     )
+
+
+@pytest.mark.parametrize(("taint", "verified"), [("OEK", False), ("K", True)])
+def test_what_the_kernel_verified_is_told_of_each(tmp_path: Path, taint: str, *, verified: bool) -> None:
+    tell_of_signatures(tmp_path, sig_enforce="N", lockdown=None)
+    add_livepatch(tmp_path, "klp_a")
+    add_module(tmp_path, "klp_a", taint=taint)
+    (found,) = read_stack(None, unknown, root=tmp_path).livepatches
+    assert found.kernel_verified is verified
+
+
+def test_a_kernel_that_does_not_check_signatures_tells_nothing_of_them(tmp_path: Path) -> None:
+    installed(tmp_path, "klp_a")
+    assert read_stack(None, unknown, root=tmp_path).livepatches[0].kernel_verified is None
