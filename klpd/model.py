@@ -207,6 +207,18 @@ class Trust:
         return self.standing is Standing.TRUSTED
 
 
+class Demand(StrEnum):
+    """What has the kernel refuse modules that its own keyrings do not verify.
+
+    NOTHING: it loads them, and taints itself.  UNCHECKED: it was built without CONFIG_MODULE_SIG.
+    """
+
+    SIG_ENFORCE = "sig_enforce"
+    LOCKDOWN = "lockdown"
+    NOTHING = "nothing"
+    UNCHECKED = "unchecked"
+
+
 class Format(StrEnum):
     """What made a livepatch module, as far as its layout tells: a klp_patch in its data (as in the kernel's samples),
     kpatch-build, or the kernel's own klp-build.  Modules of an UNKNOWN one tell nothing but their modinfo."""

@@ -13,7 +13,7 @@ from klpd.errors import GuardError, PolicyError, UsageError
 if TYPE_CHECKING:
     from klpd.ctl.names import Names
     from klpd.judge.rules import Manifest, Policy
-    from klpd.model import Livepatch, Stack
+    from klpd.model import Demand, Livepatch, Stack
 
 
 class Machine(Protocol):
@@ -28,6 +28,8 @@ class Machine(Protocol):
     def livepatch_names(self) -> tuple[str, ...]: ...
 
     def policy(self) -> Policy: ...
+
+    def demand(self) -> Demand | None: ...
 
     def names(self) -> Names: ...
 
@@ -125,6 +127,12 @@ class ThisMachine:
         from klpd.policy import read_policy
 
         return read_policy()
+
+    def demand(self) -> Demand | None:
+        """What has the running kernel refuse modules that it cannot verify; None where it cannot be read."""
+        from klpd.kernel.signing import read_demand
+
+        return read_demand()
 
     def names(self) -> Names:
         """The policy's names for states; none where its files cannot be had: a name is an ornament, and errors in the

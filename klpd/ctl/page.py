@@ -10,10 +10,10 @@ import os
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
-from klpd.ctl.text import escape, width, wrap
+from klpd.ctl.text import escape, width, wrap, wrap_list
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import TextIO
 
 
@@ -56,10 +56,28 @@ class Page(NamedTuple):
 
     def paragraph(self, text: str, *, head: Line = (), indent: int = 0, tone: Tone = Tone.PLAIN) -> Iterator[Line]:
         """`text` behind `head`, wrapped, with the lines after the first indented by `indent` columns."""
+        pieces = wrap(escape(text), self._columns_behind(head, indent))
+        yield from _behind(head, indent, (Span(each, tone) for each in pieces))
+
+    def listing(
+        self, items: Sequence[str], *, lines: int, title: str = "", head: Line = (), indent: int = 0
+    ) -> Iterator[Line]:
+        """`items` behind `head` and `title`, with commas between them.  On a page with a width they take no more than
+        so many lines, and those that do not fit are counted."""
+        first, *others = (escape(each) for each in items)
+        told = [escape(title) + first, *others]
+        columns = self._columns_behind(head, indent)
+        pieces = [", ".join(told)] if columns is None else wrap_list(told, columns, lines)
+        yield from _behind(head, indent, map(Span, pieces))
+
+    def _columns_behind(self, head: Line, indent: int) -> int | None:
         taken = sum(width(escape(each.text)) for each in head)
-        columns = None if self.width is None else max(self.width - max(taken, indent), 20)
-        for number, piece in enumerate(wrap(escape(text), columns)):
-            yield (*(head if number == 0 else (Span(" " * indent),)), Span(piece, tone))
+        return None if self.width is None else max(self.width - max(taken, indent), 20)
+
+
+def _behind(head: Line, indent: int, pieces: Iterable[Span]) -> Iterator[Line]:
+    for number, piece in enumerate(pieces):
+        yield (*(head if number == 0 else (Span(" " * indent),)), piece)
 
 
 def line(*spans: Span | str) -> Line:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from klpd.ctl.page import Span, Tone, line
-from klpd.ctl.show_livepatch import UNKNOWN, function_name, yes_no
+from klpd.ctl.show_livepatch import UNKNOWN, function_name, named, yes_no
 from klpd.model import ChangeKind
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from klpd.ctl.names import Names
     from klpd.ctl.page import Line, Page
-    from klpd.judge.compare import Difference, ObjectChange, Side
+    from klpd.judge.compare import Difference, ObjectChange
     from klpd.model import StateChange
 
 _INDENT: Final = 18
@@ -41,8 +41,8 @@ def show_difference(difference: Difference, page: Page, names: Names) -> Iterato
 
 def _fields(difference: Difference, names: Names) -> Iterator[tuple[str, tuple[Value, ...]]]:
     old, new = difference.old, difference.new
-    yield "old", (_plain(_title(old)),)
-    yield "new", (_plain(_title(new)),)
+    yield "old", (_plain(named(old)),)
+    yield "new", (_plain(named(new)),)
     yield "format", (_change(old.format, new.format),)
     yield "atomic replace", (_change(yes_no(old.replace, UNKNOWN), yes_no(new.replace, UNKNOWN)),)
     yield "states", _states(difference.states, names)
@@ -57,10 +57,6 @@ def _fields(difference: Difference, names: Names) -> Iterator[tuple[str, tuple[V
 
 def _plain(text: str) -> Value:
     return text, Tone.PLAIN
-
-
-def _title(side: Side) -> str:
-    return side.name if side.version is None else f"{side.name}, version {side.version}"
 
 
 def _change(old: str, new: str) -> Value:

@@ -3,57 +3,89 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from klpd.ctl.page import Span, Tone, line
+from klpd.model import Demand
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from klpd.ctl.names import Names
     from klpd.ctl.page import Line, Page
+    from klpd.judge.compare import Side
     from klpd.model import DeclaredState, Function, Livepatch, Object, State, Trust
 
 UNKNOWN: Final = "unknown: only its code, running, would tell"
-_INDENT: Final = 18
+# A SHA-256 behind it fills a line of 80 columns.
+_INDENT: Final = 16
+# How many lines there are for what may be long, on a page with a width: all of it has to fit into 24 together.
+_STATES: Final = 4
+_FIXES: Final = 2
+_OBJECTS: Final = 4
+_FUNCTIONS: Final = 6
+_DEMANDS: Final = {
+    Demand.SIG_ENFORCE: "the kernel refuses what its keyrings do not verify (sig_enforce)",
+    Demand.LOCKDOWN: "the kernel refuses what its keyrings do not verify (lockdown)",
+    Demand.NOTHING: "the kernel does not demand signatures",
+    Demand.UNCHECKED: "the kernel does not check signatures",
+    None: "whether the kernel demands signatures cannot be read",
+}
 
 
-def show_livepatch(livepatch: Livepatch, page: Page, names: Names, trust: Trust) -> Iterator[Line]:
-    """Everything that is known of a livepatch from its file, one subject a line.
+class _Listing(NamedTuple):
+    """A value that is a list: cut where it takes more than so many lines."""
 
-    `trust`: what the policy's certificates say of its signature.
+    items: tuple[str, ...]
+    lines: int
+    title: str = ""
+
+
+def show_livepatch(
+    livepatch: Livepatch, page: Page, names: Names, trust: Trust, demand: Demand | None
+) -> Iterator[Line]:
+    """What is known of a livepatch from its file, one subject a line; on a page with a width, long lists are cut.
+
+    `trust`: what the policy's certificates say of its signature; `demand`: what the running kernel wants of it.
     """
-    for label, values in _fields(livepatch, names, trust):
+    for label, values in _fields(livepatch, page, names, trust, demand):
         head = line(Span(f"{label + ':':<{_INDENT}}", Tone.FAINT))
         for value in values:
-            yield from page.paragraph(value, head=head, indent=_INDENT)
+            if isinstance(value, _Listing):
+                yield from page.listing(
+                    value.items, lines=value.lines, title=value.title, head=head, indent=_INDENT + 2
+                )
+            else:
+                yield from page.paragraph(value, head=head, indent=_INDENT)
             head = line(" " * _INDENT)
 
 
-def _fields(livepatch: Livepatch, names: Names, trust: Trust) -> Iterator[tuple[str, tuple[str, ...]]]:
-    yield "name", (livepatch.name,)
-    optional = (
-        ("version", livepatch.version),
-        ("description", livepatch.description),
-        ("license", livepatch.license),
-    )
+def _fields(
+    livepatch: Livepatch, page: Page, names: Names, trust: Trust, demand: Demand | None
+) -> Iterator[tuple[str, Sequence[str | _Listing]]]:
+    yield "name", (named(livepatch),)
+    optional = (("description", livepatch.description), ("license", livepatch.license))
     yield from ((label, (value,)) for label, value in optional if value is not None)
-    yield "kernel", (livepatch.kernel_release or "none named",)
     yield "vermagic", (livepatch.vermagic or "none",)
-    yield "format", (livepatch.format,)
+    yield "format", (f"{livepatch.format}, {livepatch.size} bytes",)
     yield "atomic replace", (yes_no(livepatch.replace, UNKNOWN),)
-    yield "states", _states(livepatch, names)
+    yield "states", _cut(_states(livepatch, names), page, _STATES)
     if livepatch.declared.title is not None:
         yield "title", (livepatch.declared.title,)
     if livepatch.declared.fixes:
-        yield "fixes", (", ".join(livepatch.declared.fixes),)
-    yield "objects", _objects(livepatch.objects)
-    yield "depends", (", ".join(livepatch.depends) or "nothing",)
-    yield "signature", (_signature(livepatch, trust),)
+        yield "fixes", (_Listing(livepatch.declared.fixes, _FIXES),)
+    yield "objects", _objects(livepatch.objects, page)
+    yield "depends", (_Listing(livepatch.depends or ("nothing",), 1),)
+    yield "signature", (_signature(livepatch, trust), _DEMANDS[demand])
     yield "build id", (livepatch.build_id or "none",)
-    yield "srcversion", (livepatch.srcversion or "none",)
+    if livepatch.srcversion is not None:
+        yield "srcversion", (livepatch.srcversion,)
     yield "sha256", (livepatch.digest,)
-    yield "size", (f"{livepatch.size} bytes",)
+
+
+def named(what: Livepatch | Side) -> str:
+    """A livepatch by its name, and the version that its module claims to have."""
+    return what.name if what.version is None else f"{what.name}, version {what.version}"
 
 
 def yes_no(value: bool | None, unknown: str) -> str:  # noqa: FBT001  a value to show, not a switch
@@ -91,15 +123,30 @@ def _declarers(livepatch: Livepatch) -> str:
     return ", ".join(livepatch.declared.files) or "its modinfo"
 
 
-def _objects(objects: tuple[Object, ...] | None) -> tuple[str, ...]:
+def _cut(values: Sequence[str | _Listing], page: Page, most: int) -> Sequence[str | _Listing]:
+    if page.width is None or len(values) <= most:
+        return values
+    return (*values[: most - 1], f"... and {len(values) - most + 1} more; --json has all")
+
+
+def _objects(objects: tuple[Object, ...] | None, page: Page) -> Sequence[str | _Listing]:
     if objects is None:
         return (UNKNOWN,)
-    return tuple(_object(each) for each in objects) or ("none",)
+    if not objects:
+        return ("none",)
+    # Without a width a list is one line, however long.
+    lines = 1 if page.width is None else _FUNCTIONS // len(objects)
+    return _cut([_object(each, lines) for each in objects], page, _OBJECTS)
 
 
-def _object(each: Object) -> str:
-    text = f"{each.name}: {', '.join(function_name(function) for function in each.functions) or 'no function'}"
-    return text + (f"; callbacks {', '.join(each.callbacks)}" if each.callbacks else "")
+def _object(each: Object, lines: int) -> str | _Listing:
+    count = len(each.functions)
+    title = f"{each.name}: {count or 'no'} function{'s' if count > 1 else ''}"
+    if each.callbacks:
+        title += f"; callbacks {', '.join(each.callbacks)}"
+    if not each.functions or lines == 0:
+        return title
+    return _Listing(tuple(function_name(function) for function in each.functions), lines, f"{title}: ")
 
 
 def function_name(function: Function) -> str:

@@ -3,6 +3,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 
 def escape(text: str) -> str:
     """`text` with everything that does not print written out as \\n, \\x1b, \\u202e and the like.
@@ -50,6 +55,23 @@ def wrap(text: str, columns: int | None) -> list[str]:
         else:
             lines.append(word)
     return lines
+
+
+def wrap_list(items: Sequence[str], columns: int, lines: int) -> list[str]:
+    """`items` with commas between them, in at most `lines` lines of `columns`; those that do not fit are counted.
+
+    The first item is there in any case.
+    """
+    whole = wrap(", ".join(items), columns)
+    if len(whole) <= lines:
+        return whole
+    fitting: list[str] = []
+    for count in range(1, len(items)):
+        pieces = wrap(f"{', '.join(items[:count])}, ... and {len(items) - count} more; --json has all", columns)
+        if fitting and len(pieces) > lines:
+            break
+        fitting = pieces
+    return fitting or whole
 
 
 def cut(text: str, columns: int) -> str:

@@ -7,29 +7,13 @@ It is the kernel's word, and all that it gives: which keys it has cannot be told
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from klpd.kernel.sysfs import ROOT
+from klpd.model import Demand
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-class Demand(StrEnum):
-    """What has the kernel refuse modules that its own keyrings do not verify.
-
-    NOTHING: it loads them, and taints itself.  UNCHECKED: it was built without CONFIG_MODULE_SIG.
-    """
-
-    SIG_ENFORCE = "sig_enforce"
-    LOCKDOWN = "lockdown"
-    NOTHING = "nothing"
-    UNCHECKED = "unchecked"
-
-    @property
-    def refuses(self) -> bool:
-        return self in (Demand.SIG_ENFORCE, Demand.LOCKDOWN)
 
 
 def read_demand(root: Path = ROOT) -> Demand | None:

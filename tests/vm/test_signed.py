@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +25,13 @@ untrusted = "deny"
 [[livepatch]]
 match = {{ signer = "{NAME}" }}
 verdict = "allow"
+"""
+
+# Whether the kernel verified the modules that come with it, as klpd reads it of each that is loaded.
+OWN_MODULES: Final = """
+from klpd.kernel.signing import read_verified
+from klpd.kernel.sysfs import read_modules
+print(*(read_verified(each.name) for each in read_modules() if "O" not in each.taint))
 """
 
 
@@ -55,6 +63,14 @@ def test_only_the_key_of_a_trusted_certificate_lets_a_livepatch_in(host: Host, t
     host.run(f"cp good.ko {FILE} && insmod {FILE}", check=True)
     wait_settled(host)
     assert installed(host) == ["klp_add"]
+    # The site's key is none of the kernel's, whose own modules it verified; and it does not demand that.
+    (told,) = json.loads(host.run("klpctl list --json", check=True).stdout)
+    assert told["kernel_verified"] is False
+    assert "the kernel does not demand signatures" in shown
+    assert json.loads(host.run("klpctl inspect --json good.ko", check=True).stdout)["kernel_demand"] == "nothing"
+    verified = host.run(f"python3 -c '{OWN_MODULES}'", check=True).stdout.split()
+    assert verified
+    assert set(verified) == {"True"}
     host.write("/etc/klpd/certificates/site.pem", certificate(other))
     host.run("systemctl reload klpd", check=True)
     assert "none of the trusted certificates is" in " ".join(host.run(f"klpctl check {FILE}").stdout.split())
@@ -62,3 +78,6 @@ def test_only_the_key_of_a_trusted_certificate_lets_a_livepatch_in(host: Host, t
     host.write("/etc/klpd/certificates/site.pem", b"no certificate")
     assert host.run("systemctl reload klpd").returncode != 0
     assert "50-test.toml:2:" in host.run("klpctl status").stdout
+    # A kernel that is locked down does demand it.
+    host.run("echo integrity > /sys/kernel/security/lockdown", check=True)
+    assert json.loads(host.run("klpctl inspect --json good.ko").stdout)["kernel_demand"] == "lockdown"

@@ -31,13 +31,13 @@ def inspect(context: Context, file: str) -> int:
             context.console.complain(str(each))
         livepatch, status = context.machine.module(file), error.exit_status
         trust = without_certificates(livepatch.signature)
+    demand = context.machine.demand()
     if context.json:
-        context.console.json(
-            {each.name: getattr(livepatch, each.name) for each in fields(livepatch)} | {"trust": trust}
-        )
+        whole = {each.name: getattr(livepatch, each.name) for each in fields(livepatch)}
+        context.console.json(whole | {"trust": trust, "kernel_demand": demand})
     else:
         names = context.machine.names() if livepatch.carried else {}
-        context.console.show(show_livepatch(livepatch, context.console.page, names, trust))
+        context.console.show(show_livepatch(livepatch, context.console.page, names, trust, demand))
     return status
 
 

@@ -102,6 +102,7 @@ INSTALLED: Final = Installed(
         InstalledObject("nf_tables", (Function("nft_flush"),), patched=False),
     ),
     digest="2" * 64,
+    kernel_verified=False,
 )
 ALONE: Final = Stack((Installed("klp_v2", replace=True, states=(State(0x1001, 2),)),), kernel_release="6.1.0-13-amd64")
 

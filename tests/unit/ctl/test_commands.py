@@ -18,7 +18,7 @@ from klpd.ctl.requests import Apply, Change, Disable, Force, Perform, Plan, Reve
 from klpd.ctl.service import Interrupted, JobEvent
 from klpd.errors import DaemonUnavailableError, ExitStatus, PolicyError, UsageError
 from klpd.judge.rules import Manifest
-from klpd.model import Decision, Livepatch, Verdict
+from klpd.model import Decision, Demand, Livepatch, Verdict
 from klpd.plain import from_plain, to_plain
 from klpd.policy.manifest import parse_manifest
 from klpd.report import (
@@ -139,6 +139,9 @@ class Computer:
 
     def stack(self) -> Stack:
         return ALONE
+
+    def demand(self) -> Demand:
+        return Demand.LOCKDOWN
 
     def livepatch_names(self) -> tuple[str, ...]:
         return tuple(each.name for each in ALONE.livepatches)
@@ -317,6 +320,12 @@ def test_inspect_needs_no_klpd() -> None:
     outcome = run(requests.Inspect("lp.ko"), None)
     assert outcome.status == ExitStatus.OK
     assert "0x1001 version 3 (console_loglevel)" in outcome.out
+    assert "the kernel refuses what its keyrings do not verify (lockdown)" in outcome.out
+
+
+def test_inspect_as_json_has_what_the_kernel_demands() -> None:
+    outcome = run(requests.Inspect("lp.ko"), None, json=True)
+    assert json.loads(outcome.out)["kernel_demand"] == "lockdown"
 
 
 def test_diff_needs_no_klpd_and_ends_well_whatever_differs() -> None:
@@ -529,7 +538,7 @@ def test_a_new_manifest_goes_to_standard_output_or_to_a_new_file(tmp_path: Path)
 def test_a_module_whose_manifest_makes_no_sense_is_shown_all_the_same() -> None:
     outcome = run(requests.Inspect("spoilt.ko"), None)
     assert outcome.status == ExitStatus.USAGE
-    assert "name:             klp_v3" in outcome.out
+    assert "name:           klp_v3" in outcome.out
     assert outcome.err == "klpctl: spoilt.livepatch.toml: it makes no sense\n"
 
 

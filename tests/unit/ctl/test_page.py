@@ -55,6 +55,16 @@ def test_a_paragraph_is_indented_after_its_first_line() -> None:
     )
 
 
+def test_a_list_is_cut_only_on_a_page_with_a_width() -> None:
+    items = [f"item{number}" for number in range(40)]
+    wide = text_of(Page().listing(items, lines=1, title="all: ", head=line("  ")))
+    assert wide == "  all: " + ", ".join(items)
+    page = Page(width=50)
+    assert text_of(page.listing(items, lines=2, title="all: ", head=line("  "), indent=4), page) == (
+        "  all: item0, item1, item2, item3, item4, item5,\n    item6, item7, ... and 32 more; --json has all"
+    )
+
+
 ROWS: list[list[Span | str]] = [["0x1", "console loglevel"], ["0x1001", Span("-", Tone.WARN)]]
 
 

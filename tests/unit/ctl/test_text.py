@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klpd.ctl.text import cut, escape, width, wrap
+from klpd.ctl.text import cut, escape, width, wrap, wrap_list
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,20 @@ def test_wrapped_lines_hold_all_words_in_order_and_fit_unless_one_word_does_not(
 
 def test_nothing_is_wrapped_where_there_is_no_width() -> None:
     assert wrap("a b " * 100, None) == ["a b " * 100]
+
+
+@given(
+    st.lists(st.text(alphabet="abcdef", min_size=1, max_size=12), min_size=1, max_size=60),
+    st.integers(min_value=50, max_value=90),
+    st.integers(min_value=1, max_value=6),
+)
+def test_a_cut_list_fits_and_counts_what_it_leaves_out(items: list[str], columns: int, lines: int) -> None:
+    pieces = wrap_list(items, columns, lines)
+    assert len(pieces) <= lines
+    shown, _, left = " ".join(pieces).partition(", ... and ")
+    listed = shown.split(", ")
+    assert listed == items[: len(listed)]
+    assert len(items) - len(listed) == (int(left.split()[0]) if left else 0)
 
 
 @given(st.text(alphabet="ab日", max_size=60), st.integers(min_value=0, max_value=30))
