@@ -120,7 +120,7 @@ def test_a_transition_is_forced_where_a_rule_allows_it_and_that_is_marked_for_go
         told = status(held)
         assert installed(held) == ["klp_cmdline_stuck"]
         assert [(each["name"], each["removable"]) for each in told["stack"]["leftovers"]] == [("klp_cmdline_v1", False)]
-        assert "forced" in held.run("klpctl status").stdout
+        assert "kept until the next boot" in held.run("klpctl status").stdout
         held.run("systemctl restart klpd", check=True)
     kept = held.run("klpctl remove klp_cmdline_v1")
     assert kept.returncode == ExitStatus.VETOED
@@ -141,7 +141,7 @@ def test_what_comes_in_the_midst_of_a_transition_is_refused_or_has_to_wait(held:
     apply = held.spawn("exec klpctl apply klp_stuck.ko")
     held.run(MOVING, check=True)
     waiting = held.spawn("exec klpctl apply klp_add.ko")
-    waiting.wait_for_output("waiting for its turn", 30)
+    held.run("until klpctl jobs --json | grep -q '\"waiting\"'; do sleep 0.2; done", check=True)
     refused = held.run("insmod /lib/modules/$(uname -r)/updates/klp_add.ko")
     assert refused.returncode != 0
     assert "transition of klp_stuck" in held.run("klpctl log -n 5").stdout
