@@ -26,7 +26,7 @@ BPF_OBJECTS := $(patsubst %.c,%.o,$(wildcard klpd/kernel/bpf/*.bpf.c))
 BPF_ARCH    := $(shell uname -m | sed 's/x86_64/x86/; s/aarch64/arm64/; s/s390x/s390/; s/ppc64le/powerpc/; s/riscv64/riscv/')
 MAN_PAGES   := $(patsubst docs/%.md,build/man/%,$(wildcard docs/*.[1-8].md))
 
-.PHONY: all bpf man packages venv check format test test-selftests bench demo install clean
+.PHONY: all bpf man packages venv check format test test-all bench demo install clean
 
 all: bpf
 
@@ -65,11 +65,11 @@ format: venv
 	$(VENV)/bin/ruff check --fix .
 
 test: venv bpf
-	$(PYTHON) -m pytest --numprocesses $(TEST_PROCESSES) -m "not selftests"
+	$(PYTHON) -m pytest --numprocesses $(TEST_PROCESSES) -m "not extended"
 
-# Apart, since they take as long as a third of all others.
-test-selftests: venv bpf
-	$(PYTHON) -m pytest tests/vm/test_selftests.py
+# With the other kernel, boots, lockdown, bad input, what stands in for the guard, the kernel's own selftests and more.
+test-all: venv bpf
+	$(PYTHON) -m pytest --numprocesses $(TEST_PROCESSES)
 
 bench: packages
 	$(SYSTEM_PYTHON) -m tests.bench

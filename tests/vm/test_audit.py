@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 
 from klpd.messages import MessageId
 from tests.vm.livepatches import installed, journal, put_into_tree, put_livepatches, set_policy, wait_settled
+from tests.vm.marks import extended
 
 if TYPE_CHECKING:
     from tests.vm.host import Host
+
+pytestmark = extended
 
 AUDIT = '[policy]\nmode = "audit"\n'
 

@@ -11,9 +11,12 @@ import pytest
 from klpd.errors import ExitStatus
 from klpd.messages import MessageId
 from tests.vm.livepatches import ALLOW_ALL, installed, journal, put_livepatches, set_policy
+from tests.vm.marks import extended
 
 if TYPE_CHECKING:
     from tests.vm.host import Host
+
+pytestmark = extended
 
 POLICY = "/etc/klpd/policy.d/60-broken.toml"
 

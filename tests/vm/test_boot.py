@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Final
 from klpd.messages import MessageId
 from tests.vm.boot import Options
 from tests.vm.livepatches import ALLOW_ALL, installed, journal, put_into_tree, put_livepatches, wait_settled
+from tests.vm.marks import extended
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.vm.host import Host
+
+pytestmark = extended
 
 POLICY: Final = "/etc/klpd/policy.d/50-test.toml"
 UNITS: Final = "/etc/systemd/system"

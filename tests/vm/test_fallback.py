@@ -21,7 +21,7 @@ from tests.vm.livepatches import (
     set_policy,
     wait_settled,
 )
-from tests.vm.marks import on_every_kernel
+from tests.vm.marks import extended, on_every_kernel
 from tests.vm.test_hold import (
     DUMMY,
     PATIENT,
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from tests.vm.channel import RemoteCommand
     from tests.vm.host import Host
     from tests.vm.kernel import Kernel
+
+pytestmark = extended
 
 NO_BPF: Final = "lsm=lockdown,capability,apparmor"
 AUDIT: Final = '[policy]\nmode = "audit"\n'

@@ -13,11 +13,14 @@ from klpd.errors import ExitStatus
 from klpd.messages import MessageId
 from tests.vm.lab import Lab
 from tests.vm.livepatches import journal, put_livepatches
+from tests.vm.marks import extended
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.vm.host import Host
+
+pytestmark = extended
 
 NAME: Final = "klp_cmdline_v1"
 OBJECT: Final = "/usr/lib/python3/dist-packages/klpd/kernel/bpf/guard.bpf.o"

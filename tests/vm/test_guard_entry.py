@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from tests.vm.lab import Lab
+from tests.vm.marks import extended
 
 if TYPE_CHECKING:
     from tests.vm.host import Host
+
+pytestmark = extended
 
 NAME: Final = "klp_cmdline_v1"
 

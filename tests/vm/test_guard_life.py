@@ -10,13 +10,15 @@ import pytest
 
 from tests.vm.boot import Options
 from tests.vm.lab import Lab
-from tests.vm.marks import on_every_kernel
+from tests.vm.marks import extended, on_every_kernel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.vm.host import Host
     from tests.vm.kernel import Kernel
+
+pytestmark = extended
 
 NAME: Final = "klp_cmdline_v1"
 PINS: Final = "/sys/fs/bpf/klpd"

@@ -12,12 +12,15 @@ from tests.vm import kernel
 from tests.vm.boot import Options
 from tests.vm.cache import Cache, default_folder
 from tests.vm.errors import CommandFailed, CommandTimeout, HarnessError, HostDied
+from tests.vm.marks import extended
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from tests.vm.host import Host
+
+pytestmark = extended
 
 BARE = Options(klpd=False)
 

@@ -10,10 +10,12 @@ import pytest
 from klpd.plain import to_plain
 from tests.livepatches.table import ROWS, TARGET
 from tests.vm.lab import Lab
-from tests.vm.marks import on_every_kernel
+from tests.vm.marks import extended, on_every_kernel
 
 if TYPE_CHECKING:
     from tests.vm.host import Host
+
+pytestmark = extended
 
 HOLD = "/proc/klp_test_target/hold"
 

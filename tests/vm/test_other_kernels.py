@@ -11,10 +11,13 @@ from tests.livepatches.evasions import EVASIONS
 from tests.vm.kernel import BACKPORT
 from tests.vm.lab import Lab
 from tests.vm.livepatches import ALLOW_ALL, installed, put_livepatches, set_policy, wait_settled
+from tests.vm.marks import extended
 
 if TYPE_CHECKING:
     from tests.vm.host import Host
     from tests.vm.kernel import Kernel
+
+pytestmark = extended
 
 NAME: Final = "klp_cmdline_v1"
 TREE: Final = "/lib/modules/$(uname -r)/updates"

@@ -11,11 +11,14 @@ import pytest
 
 from tests.vm.boot import Options
 from tests.vm.livepatches import ALLOW_ALL, put_livepatches, set_policy
+from tests.vm.marks import extended
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.vm.host import Host
+
+pytestmark = extended
 
 NAMES: Final = (
     "klp_cmdline_v1",

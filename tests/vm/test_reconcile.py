@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 
 from klpd.messages import MessageId
 from tests.vm.livepatches import ALLOW_ALL, ALLOW_GAPS, installed, journal, put_livepatches, set_policy, wait_settled
+from tests.vm.marks import extended
 
 if TYPE_CHECKING:
     from tests.vm.host import Host
+
+pytestmark = extended
 
 POLICY = "/etc/klpd/policy.d/50-test.toml"
 DISABLE = '[policy]\non-drift = "disable"\n'

@@ -15,13 +15,14 @@ import pytest
 from klpd.messages import MessageId
 from tests.vm.cache import Cache, default_folder
 from tests.vm.livepatches import ALLOW_GAPS, journal, set_policy
+from tests.vm.marks import extended
 from tests.vm.selftests import put_selftests, run_script, selftests
 
 if TYPE_CHECKING:
     from tests.vm.host import Host
     from tests.vm.selftests import Outcome
 
-pytestmark = pytest.mark.selftests
+pytestmark = extended
 
 ALLOW_ALL: Final = ALLOW_GAPS + 'unknown-states = "allow"\n'
 ALLOW_ALL_IN_AUDIT: Final = ALLOW_ALL + 'mode = "audit"\n'
