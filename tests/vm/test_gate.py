@@ -12,11 +12,14 @@ from klpd.messages import MessageId
 from tests.vm.boot import Options
 from tests.vm.lab import Lab
 from tests.vm.livepatches import ALLOW_ALL, installed, journal, put_into_tree, put_livepatches, set_policy
+from tests.vm.marks import extended
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.vm.host import Host
+
+pytestmark = extended
 
 POLICY: Final = "/etc/klpd/policy.d/50-test.toml"
 

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.vm.livepatches import ALLOW_ALL, installed, put_livepatches, set_policy, wait_settled
+from tests.vm.marks import extended
 
 if TYPE_CHECKING:
     from tests.vm.host import Host
+
+pytestmark = extended
 
 HOLD = "echo 1 > /proc/klp_test_target/hold"
 LET_GO = "echo 0 > /proc/klp_test_target/hold"

@@ -9,10 +9,12 @@ import pytest
 
 from klpd.messages import MessageId
 from tests.vm.livepatches import ALLOW_ALL, installed, journal, put_into_tree, put_livepatches, set_policy, wait_settled
-from tests.vm.marks import on_every_kernel
+from tests.vm.marks import extended, on_every_kernel
 
 if TYPE_CHECKING:
     from tests.vm.host import Host
+
+pytestmark = extended
 
 SITE: Final = """
 [policy]
