@@ -12,7 +12,7 @@ import pytest
 from tests.fuzz.targets import MOST_SECONDS, TARGETS, timed
 
 SECONDS = 20
-START = 60  # seconds, for imports, the test livepatches and the first inputs
+START = 300  # seconds, for imports, the test livepatches and the first inputs, where others keep the machine busy
 
 
 @pytest.mark.parametrize("name", TARGETS)
