@@ -227,7 +227,9 @@ class Jobs:
 
     def _turn_the_transition(self) -> None:
         """Carry out the jobs that wait to reverse or to force the transition that the running job waits for."""
-        for job in [each for each in list(self._queue) if each.report.kind in _ON_TRANSITIONS]:
+        with self._queued:
+            waiting = [each for each in self._queue if each.report.kind in _ON_TRANSITIONS]
+        for job in waiting:
             try:
                 plan = self._plan(job)
             except KlpdError:
