@@ -52,6 +52,7 @@ def _fields(difference: Difference, names: Names) -> Iterator[tuple[str, tuple[V
         yield "objects", (_plain("the same functions and callbacks"),)
     else:
         yield from ((each.name, tuple(_object(each))) for each in difference.objects)
+    yield "loading", _loading(difference)
     yield "reversal", _reversal(difference)
 
 
@@ -83,6 +84,15 @@ def _object(change: ObjectChange) -> Iterator[Value]:
     yield from ((f"- {function_name(each)}", Tone.WARN) for each in change.functions_dropped)
     yield from ((f"+ callback {each}", Tone.PLAIN) for each in change.callbacks_added)
     yield from ((f"- callback {each}", Tone.WARN) for each in change.callbacks_dropped)
+
+
+def _loading(difference: Difference) -> tuple[Value, ...]:
+    if difference.loading:
+        reasons = tuple(_plain(each.message) for each in difference.loading)
+        return ("refused where the old one is in force", Tone.BAD), *reasons
+    if difference.states is None:
+        return (("cannot be known", Tone.WARN),)
+    return (("not refused by the kernel where the old one is in force", Tone.GOOD),)
 
 
 def _reversal(difference: Difference) -> tuple[Value, ...]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from klpd.judge import declared, kernel
 from klpd.judge.reversal import restore_findings
 from klpd.judge.rules import Mode, Permission, Policy, Ruling
 from klpd.model import (
@@ -60,6 +61,7 @@ class ObjectChange:
 class Difference:
     """What `new` changes against `old`.  `states` and `objects` are None where those of either cannot be known.
 
+    `loading`: why `new` would not be loaded where `old` is in force, whatever a site says.
     `reversible`: whether the transition from `old` to `new` can be reversed with all states restored; what stands in
     the way of it is in `findings`.  None where that cannot be known.
     """
@@ -68,6 +70,7 @@ class Difference:
     new: Side
     states: tuple[StateChange, ...] | None
     objects: tuple[ObjectChange, ...] | None
+    loading: tuple[Finding, ...]
     reversible: bool | None
     findings: tuple[Finding, ...] = ()
 
@@ -82,12 +85,19 @@ def compare(old: Livepatch, new: Livepatch) -> Difference:
         states = changes(before, after)
         findings = tuple(_not_restored(old, new, changes(after, before)))
         reversible = _reversible(new, findings)
-    return Difference(Side.of(old), Side.of(new), states, _objects(old, new), reversible, findings)
+    loading = tuple(_refused(old, new))
+    return Difference(Side.of(old), Side.of(new), states, _objects(old, new), loading, reversible, findings)
 
 
 def _versions(states: Iterable[State]) -> Mapping[int, int]:
     # The first of several with one id counts, as in klp_get_state().
     return {each.id: each.version for each in reversed(tuple(states))}
+
+
+def _refused(old: Livepatch, new: Livepatch) -> Iterator[Finding]:
+    stack = Stack((Installed.expected(old),), kernel_release=old.kernel_release)
+    yield from kernel.load_findings(stack, new, _NO_POLICY)
+    yield from declared.load_findings(stack, new, _NO_POLICY)
 
 
 def _not_restored(old: Livepatch, new: Livepatch, back: Iterable[StateChange]) -> Iterator[Finding]:

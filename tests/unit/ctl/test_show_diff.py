@@ -45,6 +45,8 @@ def test_all_that_changes_is_shown() -> None:
         "                  + callback post_patch\n"
         "                  - callback pre_patch\n"
         "nf_tables:        - nft_flush\n"
+        "loading:          refused where the old one is in force\n"
+        "                  klp_v3 replaces klp_v2 but does not carry its state 0x1003 version 4\n"
         "reversal:         not safe\n"
         "                  reversing the transition of klp_v3 takes state 0x1001 back from version 3 to 2, and it has "
         "no post_unpatch callback to restore that"
@@ -60,8 +62,15 @@ def test_what_stays_is_told_in_few_words() -> None:
     assert lines[-1] == f"{'reversal:':<18}safe: nothing that it takes back has to be restored, or can be"
 
 
-def test_a_state_that_goes_down_is_told() -> None:
-    assert "0x1001 version 2 -> 1: down" in shown(OLD, livepatch(1))
+def test_a_state_that_goes_down_is_told_and_that_the_kernel_refuses_it() -> None:
+    lines = shown(OLD, livepatch(1)).splitlines()
+
+    assert f"{'states:':<18}0x1001 version 2 -> 1: down (console_loglevel)" in lines
+    assert f"{'loading:':<18}refused where the old one is in force" in lines
+
+
+def test_an_update_that_the_kernel_takes_is_told() -> None:
+    assert f"{'loading:':<18}not refused by the kernel where the old one is in force" in shown(OLD, livepatch(3))
 
 
 def test_what_cannot_be_known_is_not_taken_for_the_same() -> None:
@@ -70,6 +79,7 @@ def test_what_cannot_be_known_is_not_taken_for_the_same() -> None:
     assert f"{'states:':<18}unknown: only its code, running, would tell" in lines
     assert f"{'objects:':<18}unknown: only its code, running, would tell" in lines
     assert lines[-1] == f"{'reversal:':<18}cannot be known"
+    assert "loading:          cannot be known" in shown(OLD, replace(livepatch(3), states=None))
 
 
 def test_livepatches_without_states_have_none() -> None:

@@ -128,6 +128,23 @@ def test_a_reversal_is_safe_where_klpd_would_have_it(
     assert [each.code for each in found.findings] == ([] if reversible else ["not-restored"])
 
 
+@pytest.mark.parametrize(
+    ("new", "codes"),
+    [
+        (livepatch("v2", {1: 3}), []),
+        (livepatch("v2", {1: 1}), ["state-downgrade"]),
+        (livepatch("v2"), ["state-missing"]),
+        (livepatch("v2", replace=False), []),
+        (livepatch("v1", {1: 3}), ["already-loaded"]),
+        (livepatch("v2", {1: 3}, release="6.2.0-1-amd64"), ["other-kernel"]),
+        (livepatch("v2", declared=declares({1: 1})), ["state-missing", "state-downgrade"]),
+    ],
+    ids=["up", "down", "dropped", "without replacing", "of one name", "for another kernel", "only declared"],
+)
+def test_why_it_would_not_be_loaded_after_the_old_one(new: Livepatch, codes: list[str]) -> None:
+    assert [each.code for each in compare(livepatch("v1", {1: 2}), new).loading] == codes
+
+
 def test_declared_states_count_like_real_ones() -> None:
     old, new = (
         livepatch(f"v{version}", restores=None, declared=declares({1: version}, restores=False)) for version in (1, 2)
@@ -150,4 +167,4 @@ def test_a_livepatch_is_the_same_as_itself() -> None:
 
     found = compare(same, same)
 
-    assert found == Difference(found.old, found.old, (), (), reversible=True)
+    assert found == Difference(found.old, found.old, (), (), loading=found.loading, reversible=True)
