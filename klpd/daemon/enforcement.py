@@ -9,15 +9,22 @@ import hashlib
 import logging
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from klpd import module
 from klpd.errors import KernelError, ModuleFormatError, PolicyError
-from klpd.judge.permissions import never_objects, never_objects_to_force, permits, write_permissions
+from klpd.judge.declared import with_manifests
+from klpd.judge.permissions import (
+    never_objects,
+    never_objects_to,
+    never_objects_to_force,
+    permits,
+    write_permissions,
+)
 from klpd.judge.rules import Mode
 from klpd.judge.verdict import judge, obstructs
-from klpd.kernel.guard_abi import ANY_LIVEPATCH, Attribute, GuardPermission
+from klpd.kernel.guard_abi import ANY_LIVEPATCH, NO_GENERATION, Attribute, GuardPermission, Permit
 from klpd.model import Decision, Load, Stack, Verdict
 from klpd.policy.beside import with_beside
 
@@ -26,8 +33,9 @@ if TYPE_CHECKING:
 
     from klpd.daemon.running import Kernel
     from klpd.daemon.store import Store
+    from klpd.judge.permissions import WritePermissions
     from klpd.judge.rules import Policy
-    from klpd.model import Livepatch
+    from klpd.model import Installed, Livepatch
 
 log = logging.getLogger(__name__)
 
@@ -74,8 +82,8 @@ class Enforcement:
         self._lock = threading.Lock()
         self._judged: OrderedDict[str, Judged] = OrderedDict()
         self._permitting = threading.Lock()
-        self._writes: dict[tuple[str, Attribute], Verdict] = {}
-        self._permissions: Mapping[str, GuardPermission] = {}
+        self._stack = Stack()
+        self._writes: Mapping[str, WritePermissions] = {}
 
     def examine(self, data: bytes, file: str, pid: int) -> bool:
         """Judge the file that a process opens, and let the guard know if it may be loaded.
@@ -118,18 +126,13 @@ class Enforcement:
         return judged
 
     def remember(self, livepatch: Livepatch, data: bytes) -> None:
-        """Keep a livepatch that may be loaded.
+        """Keep a livepatch that may be loaded, and tell the guard what it changes of who may write to which attributes.
 
-        If something is declared of it that speaks against writes to its attributes, nobody may make them unasked from
-        now on.  Raises KernelError.
+        Raises KernelError.
         """
         self._store.add(livepatch, data)
         with self._permitting:
-            general = self._permissions.get(ANY_LIVEPATCH)
-            if general is None or not general.enabled:
-                return
-            if not never_objects(self._policy(), self._store.declarations):
-                self._permit({**self._permissions, ANY_LIVEPATCH: replace(general, enabled=False)})
+            self._permit()
 
     def judged(self, digest: str) -> Judged | None:
         """The last verdict on the file with this SHA-256 (hex), if it is still remembered."""
@@ -139,32 +142,41 @@ class Enforcement:
     def permit(self, stack: Stack) -> None:
         """Tell the guard what may be written to the attributes of the livepatches of `stack`, as long as it is that.
 
-        A policy that can never object is told as such, so that nobody who writes soon after a change comes too early;
-        but not as long as a transition runs that must not be reversed all the same.  Raises KernelError.
+        What can never be objected to is told as such, of livepatches that may come, too, so that nobody who writes soon
+        after a change comes too early.  Raises KernelError.
         """
         with self._permitting:
-            policy = self._policy()
-            permissions: dict[str, GuardPermission] = {}
-            self._writes = {}
-            judged = write_permissions(stack, policy)
-            for each in judged:
-                self._writes[each.livepatch, Attribute.ENABLED] = each.enabled
-                self._writes[each.livepatch, Attribute.FORCE] = each.force
-                permissions[each.livepatch] = GuardPermission(
-                    stack.generation, enabled=permits(each.enabled), force=permits(each.force)
-                )
-            permissions[ANY_LIVEPATCH] = GuardPermission(
-                0,
-                enabled=never_objects(policy, self._store.declarations)
-                and all(permits(each.enabled) for each in judged),
-                force=never_objects_to_force(policy),
-            )
-            self._permit(permissions)
+            self._stack = stack
+            self._writes = {each.livepatch: each for each in write_permissions(stack, self._policy())}
+            self._permit()
 
-    def _permit(self, permissions: Mapping[str, GuardPermission]) -> None:
-        self._permissions = permissions
+    def _permit(self) -> None:
         if self._guard is not None:
-            self._guard.permit(permissions)
+            self._guard.permit(self._permissions())
+
+    def _permissions(self) -> Mapping[str, GuardPermission]:
+        policy = self._policy()
+        remembered = (with_manifests(each, policy) for each in self._store.livepatches)
+        known: list[Livepatch | Installed] = [*remembered, *self._stack.livepatches]
+        declarations = [each.declared for each in known]
+        # Any of those that have a name may be the next to come by it.
+        concerned = {each.name for each in known if not never_objects_to(each, policy, declarations)}
+        coming = GuardPermission(NO_GENERATION, enabled=Permit.ALWAYS, force=Permit.NO)
+        permissions = {each.name: coming for each in known if each.name not in concerned}
+        for name, judged in self._writes.items():
+            permissions[name] = GuardPermission(
+                self._stack.generation,
+                enabled=Permit.of(now=permits(judged.enabled), always=name not in concerned),
+                force=Permit.of(now=permits(judged.force)),
+            )
+        # Not as long as a transition runs that must not be reversed all the same.
+        free = never_objects(policy, declarations) and all(permits(each.enabled) for each in self._writes.values())
+        permissions[ANY_LIVEPATCH] = GuardPermission(
+            NO_GENERATION,
+            enabled=Permit.of(now=free, always=True),
+            force=Permit.of(now=never_objects_to_force(policy), always=True),
+        )
+        return permissions
 
     def withdraw_permissions(self) -> None:
         """Have nothing permitted that depends on the stack, until `permit` is told of one.  Raises KernelError."""
@@ -173,7 +185,10 @@ class Enforcement:
     def write_judged(self, livepatch: str, attribute: Attribute) -> Verdict | None:
         """The verdict on a write to the livepatch's attribute that the guard was told last."""
         with self._permitting:
-            return self._writes.get((livepatch, attribute))
+            judged = self._writes.get(livepatch)
+        if judged is None:
+            return None
+        return judged.enabled if attribute is Attribute.ENABLED else judged.force
 
     def _remember(self, judged: Judged) -> Judged:
         with self._lock:

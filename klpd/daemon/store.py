@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from klpd.model import Declaration, Installed, Stack
+    from klpd.model import Installed, Stack
 
 log = logging.getLogger(__name__)
 
@@ -101,10 +101,10 @@ class Store:
             return self._livepatches.get(digest)
 
     @property
-    def declarations(self) -> tuple[Declaration, ...]:
-        """What is declared of each livepatch that is remembered."""
+    def livepatches(self) -> tuple[Livepatch, ...]:
+        """All that are remembered."""
         with self._lock:
-            return tuple(each.declared for each in self._livepatches.values())
+            return tuple(self._livepatches.values())
 
     def add(self, livepatch: Livepatch, data: bytes) -> None:
         """Remember a livepatch and its file's bytes.  They are written in the background: an opener waits.

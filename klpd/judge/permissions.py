@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from klpd.judge.declared import binds
-from klpd.judge.rules import Permission
+from klpd.judge.reversal import lack_of_restoring
+from klpd.judge.rules import STICKY_WAYS, Permission, Way
 from klpd.judge.verdict import judge
 from klpd.model import Decision, Disable, Force, Reverse, RuleKind, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable
 
     from klpd.judge.rules import Policy
-    from klpd.model import Action, Declaration, Installed, Stack
+    from klpd.model import Action, Declaration, Installed, Livepatch, Stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,35 @@ def never_objects(policy: Policy, declarations: Iterable[Declaration] = ()) -> b
     klpd's own rule may still object to reversing a transition (klpd.judge.reversal).
     """
     rulings = [ruling for rule in policy.states.values() for ruling in rule.rulings.values()]
-    declared = (*(each.declaration for each in policy.manifests), *declarations)
     return all(each.permission is Permission.ALLOW for each in (policy.unknown_states, *rulings)) and not any(
-        binds(each, policy) for each in declared
+        binds(each, policy) for each in _with_manifests(declarations, policy)
     )
+
+
+def never_objects_to(
+    livepatch: Livepatch | Installed, policy: Policy, declarations: Iterable[Declaration] = ()
+) -> bool:
+    """Whether the policy lets this livepatch be disabled and its transitions be reversed, whatever the stack, and
+    nothing that is declared of any that may be in it (in the policy's manifests, or in `declarations`) says otherwise.
+
+    Either takes out or lowers none but the states that it carries.
+    """
+    if livepatch.carried is None:
+        return False
+    declared = (*_with_manifests(declarations, policy), livepatch.declared)
+    stuck = {each.id for declaration in declared for each in declaration.states or () if each.sticky}
+    return not any(_may_object(livepatch, each.id, stuck, policy) for each in livepatch.carried)
+
+
+def _may_object(livepatch: Livepatch | Installed, state_id: int, stuck: Container[int], policy: Policy) -> bool:
+    """Whether anything may speak against the loss of a state of `livepatch`, or against its older version's return."""
+    rulings = [policy.ruling(state_id, way) for way in STICKY_WAYS]
+    return (
+        any(each.permission is Permission.DENY for each in rulings if each is not None)
+        or (state_id in stuck and None in rulings)
+        or (policy.ruling(state_id, Way.REVERSE) is None and lack_of_restoring(livepatch, state_id) is not None)
+    )
+
+
+def _with_manifests(declarations: Iterable[Declaration], policy: Policy) -> tuple[Declaration, ...]:
+    return *(each.declaration for each in policy.manifests), *declarations

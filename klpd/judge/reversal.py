@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from klpd.judge.rules import Policy
-    from klpd.model import Installed, Stack, StateChange
+    from klpd.model import Installed, Livepatch, Stack, StateChange
 
 RESTORED: Final = Rule(RuleKind.BUILTIN, "a reversal takes a state back only if post_unpatch can restore it")
 
@@ -31,7 +31,7 @@ def restore_findings(stack: Stack, name: str, changes: Iterable[StateChange], po
     if moving is None or moving.name != name or not moving.enabled:
         return
     for change in changes:
-        lack = _lack(moving, change.id)
+        lack = lack_of_restoring(moving, change.id)
         ruled = policy.ruling(change.id, Way.REVERSE) is not None
         if change.kind is not ChangeKind.DOWNGRADE or ruled or lack is None:
             continue
@@ -47,7 +47,7 @@ def restore_findings(stack: Stack, name: str, changes: Iterable[StateChange], po
         )
 
 
-def _lack(livepatch: Installed, state_id: int) -> str | None:
+def lack_of_restoring(livepatch: Livepatch | Installed, state_id: int) -> str | None:
     """Why a livepatch cannot restore an older version of a state; None if it can."""
     declared = livepatch.declared.restores(state_id)
     if declared is not None:

@@ -27,12 +27,14 @@ from klpd.kernel import bpf, guard_checks, guard_selftest
 from klpd.kernel.bpf.handles import BpfObject, Link, Map, Ring, kernel_functions
 from klpd.kernel.guard_abi import (
     ANY_LIVEPATCH,
+    NO_GENERATION,
     GuardApproval,
     GuardConfig,
     GuardCounters,
     GuardEvent,
     GuardMode,
     GuardPermission,
+    Permit,
     TransitionEvent,
     WriteEvent,
     parse_event,
@@ -46,6 +48,7 @@ log = logging.getLogger(__name__)
 
 __all__ = [
     "ANY_LIVEPATCH",
+    "NO_GENERATION",
     "Guard",
     "GuardCounters",
     "GuardEvent",
@@ -54,6 +57,7 @@ __all__ = [
     "GuardState",
     "GuardStatus",
     "Hook",
+    "Permit",
     "TransitionEvent",
     "WriteEvent",
 ]

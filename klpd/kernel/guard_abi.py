@@ -10,7 +10,7 @@ from typing import Final, Self
 
 from klpd.kernel.names import readable
 
-GUARD_ABI: Final = 2
+GUARD_ABI: Final = 3
 """GUARD_ABI in bpf/guard.h, to be raised with every change of it."""
 
 _CONFIG: Final = struct.Struct("=II32sQ")
@@ -194,13 +194,30 @@ class GuardApproval:
         return cls(*_APPROVAL.unpack(data))
 
 
+class Permit(IntEnum):
+    """Whether an attribute may be written to: not, in one generation of the stack, or in any."""
+
+    NO = 0
+    NOW = 1
+    ALWAYS = 2
+
+    @classmethod
+    def of(cls, *, now: bool, always: bool = False) -> Permit:
+        """`always`: if it is permitted now, it is in any generation."""
+        return cls.ALWAYS if now and always else cls(now)
+
+
+NO_GENERATION: Final = 0
+"""The generation of a permission that was judged for no stack."""
+
+
 @dataclass(frozen=True, slots=True)
 class GuardPermission:
-    """What may be written to a livepatch's attributes, by anybody, in a generation of the stack; in any, if it is 0."""
+    """What may be written to a livepatch's attributes, by anybody, as judged in a generation of the stack."""
 
     generation: int
-    enabled: bool
-    force: bool
+    enabled: Permit
+    force: Permit
 
     def pack(self) -> bytes:
         return _PERMISSION.pack(self.generation, self.enabled, self.force)

@@ -6,11 +6,11 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from hypothesis import assume, given, settings
+from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
 from klpd.judge.declared import COMPATIBLE
-from klpd.judge.permissions import never_objects, permits, write_permissions
+from klpd.judge.permissions import never_objects, never_objects_to, permits, write_permissions
 from klpd.judge.reversal import RESTORED
 from klpd.judge.rules import Mode, Permission, StateRule, Way
 from klpd.judge.verdict import judge, obstructs, state_changes
@@ -259,6 +259,16 @@ def test_rules_on_states_only_ever_take_away_but_for_what_takes_a_rule_that_name
     nameable = ("declared-sticky", "not-restored")
     if any(each.decision is not Decision.ALLOW and each.code not in nameable for each in without.findings):
         assert judge(stack, action, site).decision is not Decision.ALLOW
+
+
+@given(stacks(), policies)
+@settings(max_examples=150)
+def test_what_the_policy_never_objects_to_it_permits_in_every_stack(stack: Stack, site: Policy) -> None:
+    declarations = [each.declared for each in stack.livepatches]
+    for livepatch, each in zip(stack.livepatches, write_permissions(stack, site), strict=True):
+        if never_objects_to(livepatch, site, declarations):
+            event("never objected to")
+            assert permits(each.enabled)
 
 
 @given(resting_stacks(), livepatches(named=st.just("klp_new"), replace=st.none()), policies, st.booleans())

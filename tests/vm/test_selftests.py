@@ -59,6 +59,7 @@ def test_under_klpd_each_ends_as_without_it(host: Host, bare_host: Host, scripts
         under_klpd = run_scripts(host, [name for name in scripts if name != STATES])
         set_policy(host, ALLOW_ALL_IN_AUDIT)
         under_klpd[STATES] = run_script(host, STATES)
+    set_policy(host, ALLOW_ALL)
 
     assert under_klpd == without.result()
     assert sum(len(each.tests) for each in under_klpd.values()) >= 22

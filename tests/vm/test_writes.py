@@ -25,6 +25,8 @@ sticky = true
 """
 STICKY: Final = "klp_sticky"
 FREE: Final = "klp_add_stateless"
+CONDITIONAL: Final = "klp_add"
+"""It cannot restore an older version of its state, which no reversal may bring back then."""
 STUCK: Final = "klp_stuck"
 FOLDER: Final = "/sys/kernel/livepatch"
 REFUSED: Final = "Operation not permitted"
@@ -131,31 +133,45 @@ def test_another_policy_counts_from_its_reload_on(site: Host) -> None:
     assert journal(site, MessageId.WRITE_VETOED) == []
 
 
-def test_a_permission_is_void_once_the_stack_has_changed_until_klpd_has_looked_again(site: Host) -> None:
+def test_a_permission_for_a_stack_is_void_once_that_has_changed_until_klpd_has_looked_again(site: Host) -> None:
+    load(site, CONDITIONAL)
     site.run("systemctl mask --runtime klpd && systemctl kill --signal STOP klpd", check=True)
-    write(site, FREE, "enabled", 0)
-    assert REFUSED in write(site, FREE, "enabled", 1)
-    site.run("systemctl kill --signal CONT klpd", check=True)
+    assert write(site, FREE, "enabled", 0) == ""
     site.run(f"while test -e {FOLDER}/{FREE}; do sleep 0.1; done", check=True)
+    assert REFUSED in write(site, CONDITIONAL, "enabled", 0)
+    site.run("systemctl kill --signal CONT klpd", check=True)
+    look(site)
+    assert write(site, CONDITIONAL, "enabled", 0) == ""
     assert "stale" in journal(site, MessageId.WRITE_VETOED)[0]["KLPD_REASON"]
 
 
-def test_a_policy_that_objects_to_nothing_lets_livepatches_go_as_soon_as_they_are_there(host: Host) -> None:
-    set_policy(host, ALLOW_ALL + 'unknown-states = "allow"\n[transition]\nforce = "allow"\n')
-    load(host, FREE)
-    host.run(f"echo 0 > {FOLDER}/{FREE}/enabled", check=True)
+def come_and_go(host: Host, name: str) -> None:
+    """Load a livepatch and disable it as soon as its transition is over, three times."""
     for _time in range(3):
         host.run(
             f"""
-            while test -e {FOLDER}/{FREE}; do sleep 0.01; done
-            until rmmod {FREE} 2>/dev/null; do sleep 0.01; done
-            insmod /lib/modules/$(uname -r)/updates/{FREE}.ko
-            while grep -q 1 {FOLDER}/{FREE}/transition; do sleep 0.01; done
-            echo 0 > {FOLDER}/{FREE}/enabled
+            insmod /lib/modules/$(uname -r)/updates/{name}.ko
+            while grep -q 1 {FOLDER}/{name}/transition; do sleep 0.01; done
+            echo 0 > {FOLDER}/{name}/enabled
+            while test -e {FOLDER}/{name}; do sleep 0.01; done
+            until rmmod {name} 2>/dev/null; do sleep 0.01; done
             """,
             check=True,
         )
     assert journal(host, MessageId.WRITE_VETOED) == []
+
+
+def test_a_policy_that_objects_to_nothing_lets_livepatches_go_as_soon_as_they_are_there(host: Host) -> None:
+    set_policy(host, ALLOW_ALL + 'unknown-states = "allow"\n[transition]\nforce = "allow"\n')
+    put_into_tree(host, CONDITIONAL)
+    come_and_go(host, CONDITIONAL)
+
+
+def test_a_livepatch_that_no_rule_is_about_goes_as_soon_as_it_is_there(host: Host) -> None:
+    set_policy(host, SITE)
+    load(host, STICKY)
+    put_into_tree(host, FREE)
+    come_and_go(host, FREE)
 
 
 def test_in_audit_mode_it_is_told_and_let_through(site: Host) -> None:

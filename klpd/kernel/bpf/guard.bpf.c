@@ -297,8 +297,10 @@ static __always_inline int is_klpd(void)
 	return c && c->klpd && c->klpd == bpf_get_current_cgroup_id();
 }
 
-static __always_inline int permits(struct guard_permission *permission, int attribute)
+static __always_inline int permit(struct guard_permission *permission, int attribute)
 {
+	if (!permission)
+		return PERMIT_NO;
 	return attribute == ATTRIBUTE_ENABLED ? permission->enabled : permission->force;
 }
 
@@ -309,14 +311,14 @@ static __always_inline int ask_permissions(struct livepatch *livepatch, int attr
 	struct guard_permission *permission = bpf_map_lookup_elem(&permissions, &any);
 	struct guard_counters *c = count();
 
-	if (permission && permits(permission, attribute))
+	if (permit(permission, attribute) == PERMIT_ALWAYS)
 		return VERDICT_ALLOWED;
 	permission = bpf_map_lookup_elem(&permissions, livepatch);
-	if (!permission || !c)
+	if (permit(permission, attribute) == PERMIT_ALWAYS)
+		return VERDICT_ALLOWED;
+	if (!permission || !c || permission->generation != c->generation)
 		return VERDICT_STALE;
-	if (permission->generation && permission->generation != c->generation)
-		return VERDICT_STALE;
-	return permits(permission, attribute) ? VERDICT_ALLOWED : VERDICT_FORBIDDEN;
+	return permit(permission, attribute) == PERMIT_NOW ? VERDICT_ALLOWED : VERDICT_FORBIDDEN;
 }
 
 static __always_inline long write(struct kernfs_node *node)

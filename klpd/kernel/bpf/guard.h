@@ -5,7 +5,7 @@
 #include "kernel.h"
 #include "sha256.h"
 
-#define GUARD_ABI 2
+#define GUARD_ABI 3
 
 /* ENFORCE is 0: a guard that nobody has told anything is closed.  So is one told a mode that it does not know. */
 enum guard_mode {
@@ -66,9 +66,15 @@ struct guard_approval {
 	__u64 generation; /* 0: any */
 };
 
+enum guard_permit {
+	PERMIT_NO = 0,
+	PERMIT_NOW = 1, /* in the generation of the permission */
+	PERMIT_ALWAYS = 2,
+};
+
 /* What may be written to the attributes of one livepatch; under the empty name, to those of any. */
 struct guard_permission {
-	__u64 generation; /* 0: any */
+	__u64 generation; /* 0: none, which no stack has */
 	__u8 enabled;
 	__u8 force;
 	__u8 reserved[6];

@@ -18,7 +18,7 @@ from klpd.daemon.enforcement import Enforcement
 from klpd.daemon.store import Store
 from klpd.errors import KernelError, ModuleFormatError
 from klpd.judge.rules import Mode, Permission, Ruling, builtin_policy
-from klpd.kernel.guard_abi import ANY_LIVEPATCH, Attribute, GuardPermission
+from klpd.kernel.guard_abi import ANY_LIVEPATCH, Attribute, GuardPermission, Permit
 from klpd.model import Decision, Stack
 from tests import builders
 from tests.builders import denying, installed, sticky
@@ -36,6 +36,7 @@ DENY_ALL = builtin_policy("a test")
 ALLOW_ALL = replace(DENY_ALL, default=Ruling(Permission.ALLOW, DENY_ALL.default.rule))
 
 
+NO, ALWAYS = Permit.NO, Permit.ALWAYS
 STATES: Final = (installed("klp_sticky", {1: 1}), installed("klp_free"))
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file root's")
 
@@ -189,8 +190,8 @@ def test_what_the_manifest_beside_a_file_declares_counts_and_is_kept(
     judged = enforced(enforcement.judge(data, beside("[[state]]\nid = 7\nversion = 2\n")))
     assert judged.allowed
     assert approved.digests == [hashlib.sha256(data).digest()]
-    (declared,) = store.declarations
-    assert [(each.id, each.version) for each in declared.states or ()] == [(7, 2)]
+    (kept,) = store.livepatches
+    assert [(each.id, each.version) for each in kept.declared.states or ()] == [(7, 2)]
 
 
 @as_root
@@ -210,11 +211,11 @@ def test_nobody_may_write_unasked_once_a_livepatch_may_come_that_is_declared_sti
     enforcement = enforcing(builders.policy(), files, store, approved)
     enforcement.permit(Stack(STATES, generation=7))
     others = {name: each for name, each in approved.permissions.items() if name != ANY_LIVEPATCH}
-    assert approved.permissions[ANY_LIVEPATCH].enabled
+    assert approved.permissions[ANY_LIVEPATCH] == GuardPermission(0, enabled=ALWAYS, force=ALWAYS)
     enforcement.judge(files["klp_allocated"], beside("[[state]]\nid = 7\nversion = 2\nsticky = true\n"))
-    assert approved.permissions == {**others, ANY_LIVEPATCH: GuardPermission(0, enabled=False, force=True)}
+    assert approved.permissions == {**others, ANY_LIVEPATCH: GuardPermission(0, enabled=NO, force=ALWAYS)}
     enforcement.permit(Stack(STATES, generation=8))
-    assert not approved.permissions[ANY_LIVEPATCH].enabled
+    assert approved.permissions[ANY_LIVEPATCH].enabled is NO
 
 
 def test_what_cannot_be_unpacked_cannot_be_told(enforcement: Enforcement, files: dict[str, bytes]) -> None:
@@ -227,17 +228,47 @@ def test_the_guard_is_told_what_may_be_written_to_each_livepatch_of_this_stack(
 ) -> None:
     enforcing(builders.policy(sticky(1), force=denying()), files, store, approved).permit(Stack(STATES, generation=7))
     assert approved.permissions == {
-        "klp_sticky": GuardPermission(7, enabled=False, force=False),
-        "klp_free": GuardPermission(7, enabled=True, force=False),
-        ANY_LIVEPATCH: GuardPermission(0, enabled=False, force=False),
+        "klp_sticky": GuardPermission(7, enabled=NO, force=NO),
+        "klp_free": GuardPermission(7, enabled=ALWAYS, force=NO),
+        ANY_LIVEPATCH: GuardPermission(0, enabled=NO, force=NO),
     }
+
+
+def test_what_depends_on_others_in_the_stack_is_permitted_for_this_one(
+    files: dict[str, bytes], store: Store, approved: Approved
+) -> None:
+    both = (installed("klp_v1", {1: 1}), installed("klp_v2", {1: 1}))
+    enforcing(builders.policy(sticky(1)), files, store, approved).permit(Stack(both, generation=7))
+    assert [approved.permissions[each.name].enabled for each in both] == [Permit.NOW] * 2
+
+
+def test_who_may_go_whatever_the_stack_may_do_so_from_the_moment_that_it_comes(
+    files: dict[str, bytes], store: Store, approved: Approved
+) -> None:
+    enforcement = enforcing(replace(ALLOW_ALL, states={7: sticky(7)}), files, store, approved)
+    enforcement.permit(Stack(STATES, generation=7))
+    assert enforced(enforcement.judge(files["klp_add_stateless"], "klp_add_stateless.ko")).allowed
+    assert approved.permissions["klp_add_stateless"] == GuardPermission(0, enabled=ALWAYS, force=NO)
+    enforcement.withdraw_permissions()
+    assert approved.permissions["klp_add_stateless"].enabled is ALWAYS
+
+
+def test_a_name_by_which_several_may_come_is_as_free_as_the_least_of_them(
+    files: dict[str, bytes], store: Store, approved: Approved
+) -> None:
+    enforcement = enforcing(replace(ALLOW_ALL, states={7: sticky(7)}), files, store, approved)
+    enforcement.permit(Stack((installed("klp_add_stateless", {7: 1}),), generation=7))
+    assert enforced(enforcement.judge(files["klp_add_stateless"], "klp_add_stateless.ko")).allowed
+    assert approved.permissions["klp_add_stateless"] == GuardPermission(7, enabled=NO, force=NO)
+    enforcement.withdraw_permissions()
+    assert approved.permissions["klp_add_stateless"].enabled is ALWAYS
 
 
 def test_a_policy_that_objects_to_nothing_permits_it_for_any_stack(
     files: dict[str, bytes], store: Store, approved: Approved
 ) -> None:
     enforcing(builders.policy(), files, store, approved).permit(Stack())
-    assert approved.permissions == {ANY_LIVEPATCH: GuardPermission(0, enabled=True, force=True)}
+    assert approved.permissions == {ANY_LIVEPATCH: GuardPermission(0, enabled=ALWAYS, force=ALWAYS)}
 
 
 def test_not_while_a_transition_runs_that_must_not_be_reversed(
@@ -245,8 +276,8 @@ def test_not_while_a_transition_runs_that_must_not_be_reversed(
 ) -> None:
     moving = (installed("klp_v1", {1: 1}), installed("klp_v2", {1: 2}, replace=True, transition=True))
     enforcing(builders.policy(), files, store, approved).permit(Stack(moving, generation=7))
-    assert approved.permissions[ANY_LIVEPATCH] == GuardPermission(0, enabled=False, force=True)
-    assert approved.permissions["klp_v2"] == GuardPermission(7, enabled=False, force=True)
+    assert approved.permissions[ANY_LIVEPATCH] == GuardPermission(0, enabled=NO, force=ALWAYS)
+    assert approved.permissions["klp_v2"] == GuardPermission(7, enabled=NO, force=Permit.NOW)
 
 
 def test_withdrawn_permissions_are_none(files: dict[str, bytes], store: Store, approved: Approved) -> None:

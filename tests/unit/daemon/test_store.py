@@ -50,7 +50,7 @@ def test_what_a_manifest_declares_is_kept_until_another_says_otherwise(tmp_path:
     for added, kept in ((one, one), (by_one, by_one), (one, by_one), (by_other, by_other), (one, by_other)):
         store.add(added, DATA)
         assert store.find(one.digest) == kept
-        assert store.declarations == (kept.declared,)
+        assert [each.declared for each in store.livepatches] == [kept.declared]
     store.stop()
     assert Store(tmp_path).find(one.digest) == by_other
 

@@ -3,18 +3,34 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from klpd.judge.permissions import never_objects, never_objects_to_force, permits, write_permissions
-from klpd.judge.rules import LivepatchRule, Match, StateRule, Way
-from tests.builders import allowing, denying, installed, policy, stack, sticky
+from klpd.judge.permissions import (
+    never_objects,
+    never_objects_to,
+    never_objects_to_force,
+    permits,
+    write_permissions,
+)
+from klpd.judge.rules import STICKY_WAYS, LivepatchRule, Match, StateRule, Way
+from tests.builders import allowing, declares, denying, installed, policy, stack, sticky
 
 if TYPE_CHECKING:
     from klpd.judge.rules import Policy, Ruling
+    from klpd.model import Installed
 
 STACK = stack(installed("a", {1: 1}), installed("b", {2: 1}))
+
+
+def _ruling(way: Way, ruling: Ruling) -> StateRule:
+    return StateRule(1, ruling.rule, rulings={way: ruling})
+
+
+def _free(state_id: int) -> StateRule:
+    return StateRule(state_id, allowing().rule, rulings=dict.fromkeys(STICKY_WAYS, allowing()))
 
 
 def _enabled(site: Policy) -> dict[str, bool]:
@@ -66,6 +82,45 @@ def test_forcing_is_permitted_by_a_rule_only() -> None:
 )
 def test_some_policies_object_to_no_disabling_at_all(site: Policy, never: bool) -> None:
     assert never_objects(site) is never
+
+
+@pytest.mark.parametrize(
+    ("livepatch", "site", "never"),
+    [
+        (installed("a", {1: 1}, restores=True), policy(), True),
+        (installed("a", {1: 1}, restores=True), policy(sticky(2), unknown_states=denying()), True),
+        (installed("a", {1: 1}, restores=True), policy(sticky(1)), False),
+        (installed("a", {1: 1}, restores=True), policy(_ruling(Way.DOWNGRADE, denying())), False),
+        (installed("a", {1: 1}, restores=True), policy(_ruling(Way.INTRODUCE, denying())), True),
+        (installed("a", {1: 1}, restores=False), policy(), False),
+        (installed("a", {1: 1}, restores=False), policy(_ruling(Way.REVERSE, allowing())), True),
+        (installed("a"), policy(sticky(1)), True),
+        (replace(installed("a"), states=None), policy(), False),
+        (installed("a", declared=declares({1: 1}, sticky=True, restores=True)), policy(), False),
+        (installed("a", declared=declares({1: 1}, sticky=True, restores=True)), policy(_free(1)), True),
+    ],
+    ids=[
+        "no rule",
+        "a rule on another's state",
+        "its state is sticky",
+        "its state must not go down",
+        "coming is not going",
+        "an older version may have to be restored",
+        "a rule has it reversed",
+        "no states",
+        "nobody knows its states",
+        "its author has it stay",
+        "its author does, and the site does not",
+    ],
+)
+def test_some_livepatches_may_go_whatever_the_stack(livepatch: Installed, site: Policy, never: bool) -> None:
+    assert never_objects_to(livepatch, site) is never
+
+
+def test_a_state_that_another_makes_sticky_depends_on_the_stack() -> None:
+    another = declares({1: 1}, sticky=True)
+    assert not never_objects_to(installed("a", {1: 1}, restores=True), policy(), [another])
+    assert never_objects_to(installed("a", {2: 1}, restores=True), policy(), [another])
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from klpd.kernel.guard_abi import (
     GuardVerdict,
     Input,
     Lock,
+    Permit,
     TransitionEvent,
     Way,
     WriteEvent,
@@ -134,7 +135,7 @@ def test_a_write_is_read_member_by_member() -> None:
 
 
 def test_a_permission_is_written_member_by_member() -> None:
-    assert GuardPermission(7, enabled=True, force=False).pack() == struct.pack("=QBB6x", 7, 1, 0)
+    assert GuardPermission(7, enabled=Permit.ALWAYS, force=Permit.NO).pack() == struct.pack("=QBB6x", 7, 2, 0)
 
 
 def test_a_permission_stands_under_the_name_with_zeros_after_it() -> None:

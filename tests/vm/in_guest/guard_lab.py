@@ -19,7 +19,17 @@ from typing import TYPE_CHECKING
 from klpd.errors import GuardError, KernelError
 from klpd.kernel import bpf, guard_selftest, modules
 from klpd.kernel.bpf.handles import Link
-from klpd.kernel.guard import ANY_LIVEPATCH, DIRECTORY, HOOKS, Guard, GuardEvent, GuardMode, GuardPermission
+from klpd.kernel.guard import (
+    ANY_LIVEPATCH,
+    DIRECTORY,
+    HOOKS,
+    NO_GENERATION,
+    Guard,
+    GuardEvent,
+    GuardMode,
+    GuardPermission,
+    Permit,
+)
 from klpd.kernel.memory import KernelMemory
 from klpd.plain import to_plain
 
@@ -165,7 +175,7 @@ def approve(path: str, seconds: str, generation: str = "") -> None:
 
 def permit_writes() -> None:
     """Let anybody write to the attributes of any livepatch."""
-    Guard().permit({ANY_LIVEPATCH: GuardPermission(0, enabled=True, force=True)})
+    Guard().permit({ANY_LIVEPATCH: GuardPermission(NO_GENERATION, Permit.ALWAYS, Permit.ALWAYS)})
 
 
 def approve_many(count: str, seconds: str) -> int:
