@@ -234,11 +234,17 @@ class Format(StrEnum):
         return self in (Format.KPATCH_BUILD, Format.KLP_BUILD)
 
 
+def release_of(vermagic: str) -> str:
+    """The release of the kernel that a module with this vermagic was built for: its first word."""
+    return vermagic.split(" ", 1)[0]
+
+
 @dataclass(frozen=True, slots=True)
 class Livepatch:
     """A livepatch module as its file describes it.  `digest` is the SHA-256 of the file's bytes, in hex.
 
-    `states` are those that the kernel will know.
+    `states` are those that the kernel will know.  `layout`: how it is known where everything is in the kernel's
+    structures that it was read by; None where it was read by those of the tool that made it, or by none.
     """
 
     name: str
@@ -248,6 +254,7 @@ class Livepatch:
     states: tuple[State, ...] | None
     objects: tuple[Object, ...] | None
     format: Format = Format.UNKNOWN
+    layout: str | None = None
     vermagic: str = ""
     depends: tuple[str, ...] = ()
     build_id: str | None = None
@@ -266,7 +273,7 @@ class Livepatch:
     @property
     def kernel_release(self) -> str:
         """The release of the kernel that the module was built for: vermagic's first word."""
-        return self.vermagic.split(" ", 1)[0]
+        return release_of(self.vermagic)
 
     @property
     def restores(self) -> bool | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from klpd.ctl.files import STANDARD_INPUT, name_of, open_file
@@ -13,6 +14,7 @@ from klpd.errors import GuardError, PolicyError, UsageError
 if TYPE_CHECKING:
     from klpd.ctl.names import Names
     from klpd.judge.rules import Manifest, Policy
+    from klpd.layout import Layouts
     from klpd.model import Demand, Livepatch, Stack
 
 
@@ -48,6 +50,12 @@ class Machine(Protocol):
 
 class ThisMachine:
     """The real one."""
+
+    @cached_property
+    def _layouts(self) -> Layouts:
+        from klpd.kernel.layouts import KernelLayouts
+
+        return KernelLayouts()
 
     def open_guard(self) -> None:
         """Open the gate without klpd, as root, and say so in the journal.  Raises KlpdError."""
@@ -91,7 +99,7 @@ class ThisMachine:
             data = unpack(read_descriptor(fd, name), file=name)
         finally:
             os.close(fd)
-        return read_livepatch(data, file=name)
+        return read_livepatch(data, file=name, layouts=self._layouts)
 
     def stack(self) -> Stack:
         """The installed stack; its states are known where kernel memory can be read, which root alone may."""
@@ -116,7 +124,7 @@ class ThisMachine:
         from klpd.module.search import find_livepatch, module_tree
         from klpd.policy.beside import with_beside
 
-        found = find_livepatch(name, build_id, (module_tree(),))
+        found = find_livepatch(name, build_id, (module_tree(),), self._layouts)
         if found is None:
             return None
         livepatch, _data, path = found

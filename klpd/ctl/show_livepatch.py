@@ -67,7 +67,8 @@ def _fields(
     optional = (("description", livepatch.description), ("license", livepatch.license))
     yield from ((label, (value,)) for label, value in optional if value is not None)
     yield "vermagic", (livepatch.vermagic or "none",)
-    yield "format", (f"{livepatch.format}, {livepatch.size} bytes",)
+    layout = "" if livepatch.layout is None else f"; layout: {livepatch.layout}"
+    yield "format", (f"{livepatch.format}, {livepatch.size} bytes{layout}",)
     yield "atomic replace", (yes_no(livepatch.replace, UNKNOWN),)
     yield "states", _cut(_states(livepatch, names), page, _STATES)
     if livepatch.declared.title is not None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from klpd.daemon.store import Store
     from klpd.judge.permissions import WritePermissions
     from klpd.judge.rules import Policy
+    from klpd.layout import Layouts
     from klpd.model import Installed, Livepatch
 
 log = logging.getLogger(__name__)
@@ -74,11 +75,19 @@ class Judged:
 class Enforcement:
     """Judges what is about to be loaded; may be used from any thread."""
 
-    def __init__(self, kernel: Kernel, policy: Callable[[], Policy], store: Store, guard: Obedient | None) -> None:
+    def __init__(
+        self,
+        kernel: Kernel,
+        policy: Callable[[], Policy],
+        store: Store,
+        guard: Obedient | None,
+        layouts: Layouts,
+    ) -> None:
         self._kernel = kernel
         self._policy = policy
         self._store = store
         self._guard = guard
+        self._layouts = layouts
         self._lock = threading.Lock()
         self._judged: OrderedDict[str, Judged] = OrderedDict()
         self._permitting = threading.Lock()
@@ -111,7 +120,7 @@ class Enforcement:
             return None
         policy = self._policy()
         try:
-            livepatch = with_beside(module.read_livepatch(data, file=file), file)
+            livepatch = with_beside(module.read_livepatch(data, file=file, layouts=self._layouts), file)
             stack = self._kernel.stack()
         except (ModuleFormatError, PolicyError, KernelError) as error:
             enforced = policy.mode is Mode.ENFORCE

@@ -18,6 +18,7 @@ from klpd.policy.show import shown
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from klpd.layout import Layouts
 
 NamedFile = tuple[BinaryIO, str]
 """A file, open for reading, and its name for messages."""
@@ -40,7 +41,10 @@ class HandedOver:
 
 
 def read_files(
-    files: Sequence[NamedFile], manifests: Sequence[NamedFile], remembered: Callable[[str], Livepatch | None]
+    files: Sequence[NamedFile],
+    manifests: Sequence[NamedFile],
+    remembered: Callable[[str], Livepatch | None],
+    layouts: Layouts,
 ) -> tuple[HandedOver, ...]:
     """The livepatches in `files`, in their order, and what `manifests` declare of them; closes all of them.
 
@@ -51,7 +55,7 @@ def read_files(
     with ExitStack() as opened:
         for file, _name in (*files, *manifests):
             opened.enter_context(file)
-        modules = [_read(file, name) for file, name in files]
+        modules = [_read(file, name, layouts) for file, name in files]
         handed = [read_handed(file.fileno(), shown(Path(name))) for file, name in manifests]
     for each in handed:
         if not any(each.manifest.is_for(livepatch) for livepatch, _data in modules):
@@ -59,9 +63,9 @@ def read_files(
     return tuple(_declared(livepatch, data, handed, remembered) for livepatch, data in modules)
 
 
-def _read(file: BinaryIO, name: str) -> tuple[Livepatch, bytes]:
+def _read(file: BinaryIO, name: str, layouts: Layouts) -> tuple[Livepatch, bytes]:
     data = module.unpack(read_descriptor(file.fileno(), name), file=name)
-    return module.read_livepatch(data, file=name), data
+    return module.read_livepatch(data, file=name, layouts=layouts), data
 
 
 def _declared(

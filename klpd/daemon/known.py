@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from klpd.daemon.store import Store
+    from klpd.layout import Layouts
     from klpd.model import Livepatch
 
 log = logging.getLogger(__name__)
@@ -27,8 +28,9 @@ class KnownLivepatches:
     somebody opens it, the store has it.
     """
 
-    def __init__(self, store: Store, roots: Callable[[], tuple[Path, ...]]) -> None:
+    def __init__(self, store: Store, roots: Callable[[], tuple[Path, ...]], layouts: Layouts) -> None:
         self._store = store
+        self._layouts = layouts
         self._roots = roots
         self._missed: set[tuple[str, str]] = set()
 
@@ -36,7 +38,7 @@ class KnownLivepatches:
         known = self._store.known(name, build_id)
         if known is not None or (name, build_id) in self._missed:
             return known
-        found = find_livepatch(name, build_id, self._roots())
+        found = find_livepatch(name, build_id, self._roots(), self._layouts)
         if found is None:
             self._missed.add((name, build_id))
             return None

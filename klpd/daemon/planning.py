@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from klpd.daemon.running import Kernel
     from klpd.daemon.store import History, Moment, Store
     from klpd.judge.planner import Plan
+    from klpd.layout import Layouts
     from klpd.model import Installed, Livepatch, Stack, Verdict
 
 ORIGINAL: Final = "original"
@@ -32,11 +33,17 @@ class Planning:
     """Makes plans; `remember` keeps a livepatch that is to be loaded.  Every method may raise KlpdError."""
 
     def __init__(
-        self, kernel: Kernel, policies: Policies, store: Store, remember: Callable[[Livepatch, bytes], None]
+        self,
+        kernel: Kernel,
+        policies: Policies,
+        store: Store,
+        layouts: Layouts,
+        remember: Callable[[Livepatch, bytes], None],
     ) -> None:
         self._kernel = kernel
         self._policies = policies
         self._store = store
+        self._layouts = layouts
         self._remember = remember
 
     def check(self, file: NamedFile, manifests: Sequence[NamedFile]) -> Verdict:
@@ -90,7 +97,7 @@ class Planning:
         return self._kernel.stack().transition
 
     def _read(self, files: Sequence[NamedFile], manifests: Sequence[NamedFile]) -> tuple[HandedOver, ...]:
-        return read_files(files, manifests, self._store.find)
+        return read_files(files, manifests, self._store.find, self._layouts)
 
     def _applying(self, handed: Sequence[HandedOver]) -> Plan:
         return plan_apply_all(self._kernel.stack(), [each.livepatch for each in handed], self._policies.current)

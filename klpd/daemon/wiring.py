@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +33,7 @@ from klpd.errors import GuardError, KernelError, PolicyError
 from klpd.kernel import gate, sysfs
 from klpd.kernel.cgroup import service_cgroup
 from klpd.kernel.guard import Guard, GuardEvent, WriteEvent
+from klpd.kernel.layouts import KernelLayouts
 from klpd.kernel.memory import KernelMemory
 from klpd.kernel.uevents import ModuleEvents
 from klpd.module.search import module_tree
@@ -65,9 +67,12 @@ class Daemon:
         self._guard, self._no_guard = _guard(self._policies.current.mode)
         self._memory, self._no_memory = _memory()
         self._transitions = Transitions()
-        known = KnownLivepatches(self._store, self._watched)
+        self._layouts = KernelLayouts()
+        # Whoever opens the first livepatch is not to wait for it.
+        threading.Thread(target=self._layouts.load_running, name="layout", daemon=True).start()
+        known = KnownLivepatches(self._store, self._watched, self._layouts)
         self._kernel = RunningKernel(self._memory, self._guard, known, self._transitions, self._policy)
-        self._enforcement = Enforcement(self._kernel, self._policy, self._store, self._guard)
+        self._enforcement = Enforcement(self._kernel, self._policy, self._store, self._guard, self._layouts)
         self._fallback, self._no_fallback = self._stand_in()
         self._watch = Watch(
             self._kernel,
@@ -97,7 +102,7 @@ class Daemon:
             authority=Authority(self._bus.connection),
             kernel=self._kernel,
             policies=self._policies,
-            planning=Planning(self._kernel, self._policies, self._store, self._enforcement.remember),
+            planning=Planning(self._kernel, self._policies, self._store, self._layouts, self._enforcement.remember),
             record=self._record,
             jobs=self._jobs,
             defences=self._defences,

@@ -31,7 +31,7 @@ RingSample: Final = CFUNCTYPE(c_int, c_void_p, c_void_p, c_size_t)
 
 
 class _Function(NamedTuple):
-    result: type[c_int | c_void_p] | None
+    result: type[c_int | c_uint32 | c_void_p] | None
     arguments: tuple[type, ...]
 
 
@@ -71,6 +71,12 @@ _FUNCTIONS: Final = {
     "bpf_iter_create": _Function(c_int, (c_int,)),
     # bpf/btf.h.  ESRCH, ENOENT: the kernel has no BTF, or no such type in it.
     "btf__load_vmlinux_btf": _Function(c_void_p, ()),
+    # Of a file that is BTF, or an ELF file that has it.  ENODATA: it has none; EINVAL: it is neither.
+    "btf__parse": _Function(c_void_p, (c_char_p, c_void_p)),
+    "btf__type_cnt": _Function(c_uint32, (c_void_p,)),
+    # Into what libbpf keeps, until that is freed.  EINVAL: out of range.
+    "btf__type_by_id": _Function(c_void_p, (c_void_p, c_uint32)),
+    "btf__name_by_offset": _Function(c_void_p, (c_void_p, c_uint32)),
     "btf__find_by_name_kind": _Function(c_int, (c_void_p, c_char_p, c_uint32)),
     "btf__free": _Function(None, (c_void_p,)),
     # bpf/libbpf.h: ring buffers.  EINVAL: not a ring buffer's map.

@@ -3,13 +3,15 @@
 
 Layout: include/linux/livepatch_external.h; written by tools/objtool/klp-diff.c (create_klp_sections), read by
 scripts/livepatch/init.c.  The latter never sets `states` of the klp_patch, which is all zeros at first, so there are
-none; `replace` is a constant in its code (KLP_NO_REPLACE) that no data tells.
+none; `replace` is a constant in its code (KLP_NO_REPLACE) that no data tells.  The arrays' structures are between these
+two: no kernel uses them, and so none has them in its BTF.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from klpd.layout import CALLBACKS
 from klpd.model import VMLINUX, Format, Object
 from klpd.module.image import Place
 from klpd.module.structures import Patch, UnfamiliarError
@@ -57,7 +59,7 @@ def _object(structures: Structures, place: Place) -> Object:
     if count is None or start is None or not structures.image.is_data(start):
         raise UnfamiliarError
     functions = tuple(_functions(structures, start, count))
-    return Object(VMLINUX if name is None else name, functions, structures.callbacks(place))
+    return Object(VMLINUX if name is None else name, functions, structures.callbacks(place, CALLBACKS))
 
 
 def _functions(structures: Structures, start: Place, count: int) -> Iterator[Function]:

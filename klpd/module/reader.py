@@ -7,10 +7,12 @@ with the size of the file and no faster, and with at most 64 MiB of memory besid
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from klpd.errors import ModuleFormatError, NotALivepatchError
-from klpd.model import Livepatch
+from klpd.layout import known_layout
+from klpd.model import Livepatch, release_of
 from klpd.module.declared import read_declared
 from klpd.module.elf import Elf
 from klpd.module.formats import read_patch
@@ -21,6 +23,7 @@ from klpd.module.signature import read_signature
 from klpd.module.structures import Structures
 
 if TYPE_CHECKING:
+    from klpd.layout import Layouts
     from klpd.module.elf import Section
 
 # struct module begins with its state, a list_head and the name (include/linux/module.h).
@@ -28,19 +31,21 @@ _NAME_OFFSET: Final = 24
 _MODULE_NAME_LEN: Final = 56
 
 
-def read_livepatch(data: bytes, *, file: str) -> Livepatch:
+def read_livepatch(data: bytes, *, file: str, layouts: Layouts = known_layout) -> Livepatch:
     """The livepatch in `data`, the bytes of the module file that `file` names in messages.
+
+    `layouts` tells where everything is in the structures of the kernel that the module is for.
 
     Raises NotALivepatchError for any other module and ModuleFormatError for all else that cannot be read, both with a
     sentence that begins with `file`.
     """
     try:
-        return _read(data)
+        return _read(data, layouts)
     except ModuleFormatError as error:
         raise type(error)(f"{file}: {error}") from error
 
 
-def _read(data: bytes) -> Livepatch:
+def _read(data: bytes, layouts: Layouts) -> Livepatch:
     import hashlib
 
     elf = Elf.read(data)
@@ -50,7 +55,9 @@ def _read(data: bytes) -> Livepatch:
     name = modinfo.name
     module = _this_module(elf)
     _check_name(elf, module, name)
-    patch = read_patch(Structures(elf, Image(elf), Place(module.index, 0)))
+    vermagic = modinfo.get("vermagic") or ""
+    layout = partial(layouts, release_of(vermagic), elf.machine)
+    patch = read_patch(Structures(elf, Image(elf), Place(module.index, 0), layout))
     return Livepatch(
         name=name,
         digest=hashlib.sha256(data).hexdigest(),
@@ -60,7 +67,8 @@ def _read(data: bytes) -> Livepatch:
         states=patch.states,
         objects=patch.objects,
         format=patch.format,
-        vermagic=modinfo.get("vermagic") or "",
+        layout=patch.layout,
+        vermagic=vermagic,
         depends=modinfo.depends,
         build_id=read_build_id(elf),
         srcversion=modinfo.get("srcversion"),

@@ -15,6 +15,7 @@ from klpd.module.reader import read_livepatch
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from klpd.layout import Layouts
     from klpd.model import Livepatch
 
 
@@ -23,15 +24,17 @@ def module_tree() -> Path:
     return Path("/lib/modules") / os.uname().release
 
 
-def find_livepatch(name: str, build_id: str, roots: Iterable[Path]) -> tuple[Livepatch, bytes, Path] | None:
+def find_livepatch(
+    name: str, build_id: str, roots: Iterable[Path], layouts: Layouts
+) -> tuple[Livepatch, bytes, Path] | None:
     """The livepatch `name` with that build id, its bytes, and the file below `roots` that they are from.
 
-    Files that cannot be read are passed over: they are not the one.
+    `layouts` is as for read_livepatch.  Files that cannot be read are passed over: they are not the one.
     """
     for path in _candidates(name, roots):
         try:
             data = _read(path)
-            livepatch = read_livepatch(data, file=str(path))
+            livepatch = read_livepatch(data, file=str(path), layouts=layouts)
         except (OSError, ModuleFormatError):
             continue
         if (livepatch.name, livepatch.build_id) == (name, build_id):

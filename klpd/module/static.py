@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A statically defined `struct klp_patch`, found in a module's data without debug information.
 
-Nothing says where it is.  But its first member is the module that it belongs to, so it is where the module's data
-points to `struct module`, and where what follows looks like the rest of it.  Layout: include/linux/livepatch.h; what
-its comments call external has stood like this since Linux 5.4, which brought the states.
+Nothing says where it is.  But it points to the module that it belongs to, so it is where the module's data points to
+`struct module`, and where what is around that looks like the rest of it.
+
+Where everything is in it, and how long the entries of its arrays are, is told by the kernel that the module is for
+(klpd/layout.py).  Where that does not tell the entries' length, it is what fits the arrays.
 
 The values are the initial ones.  Code may change them before it calls klp_enable_patch(), which no reader of files can
 know; where a module parameter is made for that, `replace` is unknown.
@@ -11,8 +13,10 @@ know; where a module parameter is made for that, `replace` is unknown.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypeVar
+from itertools import chain
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from klpd.model import VMLINUX, Format, Function, Object, State
 from klpd.module.image import OutsideError
@@ -21,24 +25,20 @@ from klpd.module.structures import Patch, UnfamiliarError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from klpd.layout import Layout, StateLayout
     from klpd.module.image import Place
     from klpd.module.structures import Structures
 
-# Offsets in struct klp_patch
-_OBJS: Final = 8
-_STATES: Final = 16
-_REPLACE: Final = 24
-# in struct klp_state, and its size
-_VERSION: Final = 8
-_STATE_SIZE: Final = 24
-# in struct klp_object, and its usual size
-_FUNCS: Final = 8
-_OBJECT_SIZE: Final = 168
-# in struct klp_func, and its usual size
-_NEW_FUNC: Final = 8
-_OLD_SYMPOS: Final = 16
-_FUNC_SIZE: Final = 152
-# Both contain a struct kobject, which is larger in kernels made for debugging (CONFIG_DEBUG_KOBJECT_RELEASE).
+
+class _Sizes(NamedTuple):
+    """Of a struct klp_object and a struct klp_func."""
+
+    object: int
+    function: int
+
+
+# The usual ones, and how much larger both may be.
+_USUAL: Final = _Sizes(168, 152)
 _MORE: Final = range(0, 1024, 8)
 
 Entry = TypeVar("Entry", State, Object, Function)
@@ -47,29 +47,43 @@ Entry = TypeVar("Entry", State, Object, Function)
 def read(structures: Structures) -> Patch | None:
     """The klp_patch in the data of a module; None if there is none.
 
-    Nothing of it is known if more than one place looks like it.  Raises ModuleFormatError for data that leads out of
-    the file.
+    Nothing of it is known if more than one place looks like it, nor, where the kernel's structures are not understood,
+    if there may be one.  Raises ModuleFormatError for data that leads out of the file.
     """
-    reader = _Reader(structures)
-    places = [place for place in structures.image.pointers_to(structures.module) if reader.is_patch(place)]
+    pointers = structures.image.pointers_to(structures.module)
+    first = next(pointers, None)
+    if first is None:
+        return None
+    kernel = structures.layout()
+    if kernel.layout is None:
+        return Patch(layout=kernel.source)
+    reader = _Reader(structures, kernel.layout)
+    starts = (pointer + -kernel.layout.patch.mod for pointer in chain((first,), pointers))
+    places = [place for place in starts if reader.is_patch(place)]
     if not places:
         return None
-    return reader.patch(places[0]) if len(places) == 1 else Patch(Format.STATIC)
+    found = reader.patch(places[0]) if len(places) == 1 else Patch(Format.STATIC)
+    return replace(found, layout=kernel.source)
 
 
 class _Reader:
-    def __init__(self, structures: Structures) -> None:
+    def __init__(self, structures: Structures, layout: Layout) -> None:
         self._structures = structures
         self._image = structures.image
+        self._layout = layout
+        self._sizes = _possible_sizes(layout)
+        self._object_sizes = frozenset(each.object for each in self._sizes)
 
     def is_patch(self, place: Place) -> bool:
-        """Whether a klp_patch may be at `place`: other structures begin with their module, too."""
+        """Whether a klp_patch may be at `place`: other structures point to their module, too."""
         self._structures.count()
-        objects = self._image.target(place + _OBJS)
+        if place.offset < 0 or not self._has_room(place):
+            return False
+        objects = self._image.target(place + self._layout.patch.objs)
         if objects is None or self._image.is_inside(place):
             return False
         # Zeros are no objects if there is room for the last entry only; else they are anything.
-        room_for_one = (self._image.size_of(objects) or 0) - _OBJECT_SIZE in _MORE
+        room_for_one = self._image.size_of(objects) in self._object_sizes
         if not self._image.is_data(objects):
             return self._image.is_zeros(objects) and room_for_one
         try:
@@ -82,13 +96,26 @@ class _Reader:
             return False
         return True
 
+    def _has_room(self, place: Place) -> bool:
+        """Whether a whole klp_patch fits where its place is, as far as is known how large it is."""
+        needed = self._layout.patch.size
+        if needed is None:
+            return True
+        size = self._image.size_of(place)
+        try:
+            self._image.number(place + (needed - 1), 1)
+        except OutsideError:
+            return False
+        return size is None or size >= needed
+
     def patch(self, place: Place) -> Patch:
         """The klp_patch at `place`."""
+        at = self._layout.patch
         return Patch(
             Format.STATIC,
-            self._replace(place + _REPLACE),
-            self._states(place + _STATES),
-            self._objects(place + _OBJS),
+            None if at.replace is None else self._replace(place + at.replace),
+            None if at.states is None else self._states(place + at.states),
+            None if self._layout.object.callbacks is None else self._objects(place + at.objs),
         )
 
     def _replace(self, place: Place) -> bool | None:
@@ -98,18 +125,21 @@ class _Reader:
     def _states(self, pointer: Place) -> tuple[State, ...] | None:
         if self._image.number(pointer, 8) == 0:
             return ()
-        states = self._image.target(pointer)
+        states, layout = self._image.target(pointer), self._layout.state
+        if states is None or layout is None:
+            return None
         try:
-            return None if states is None else tuple(self._array(states, _STATE_SIZE, self._state))
+            return tuple(self._array(states, layout.size, partial(self._state, layout)))
         except UnfamiliarError:
             return None
 
     def _objects(self, pointer: Place) -> tuple[Object, ...] | None:
         objects = self._image.target(pointer)
         assert objects is not None, "is_patch() has looked"
-        for more in _MORE if self._image.size_of(objects) is not None else _MORE[:1]:
+        # Where nothing tells how long an array is, nothing tells which size fits.
+        for sizes in self._sizes if self._image.size_of(objects) is not None else self._sizes[:1]:
             try:
-                return tuple(self._array(objects, _OBJECT_SIZE + more, partial(self._object, more)))
+                return tuple(self._array(objects, sizes.object, partial(self._object, sizes)))
             except UnfamiliarError:
                 continue
         return None
@@ -139,29 +169,37 @@ class _Reader:
             if read(place + empty) is not None or self._image.is_relocated(place + empty, size):
                 raise UnfamiliarError
 
-    def _state(self, place: Place) -> State | None:
-        state_id = self._image.number(place, 8)
-        version = self._image.number(place + _VERSION, 4)
+    def _state(self, layout: StateLayout, place: Place) -> State | None:
+        state_id = self._image.number(place + layout.id, 8)
+        version = self._image.number(place + layout.version, 4)
         if state_id is None or version is None:
             raise UnfamiliarError
         return State(state_id, version) if state_id else None
 
     def _object_head(self, place: Place) -> tuple[str, Place] | None:
-        name = self._structures.string(place)
-        functions = self._image.target(place + _FUNCS)
+        name = self._structures.string(place + self._layout.object.name)
+        functions = self._image.target(place + self._layout.object.funcs)
         if functions is None:
-            if name is None and self._image.number(place + _FUNCS, 8) == 0:
+            if name is None and self._image.number(place + self._layout.object.funcs, 8) == 0:
                 return None
             raise UnfamiliarError
         return VMLINUX if name is None else name, functions
 
-    def _object(self, more: int, place: Place) -> Object | None:
+    def _object(self, sizes: _Sizes, place: Place) -> Object | None:
         head = self._object_head(place)
         if head is None:
             return None
         name, start = head
-        functions = tuple(self._array(start, _FUNC_SIZE + more, self._function))
-        return Object(name, functions, self._structures.callbacks(place))
+        functions = tuple(self._array(start, sizes.function, self._function))
+        return Object(name, functions, self._structures.callbacks(place, self._layout.object.callbacks or ()))
 
     def _function(self, place: Place) -> Function | None:
-        return self._structures.function(place, place + _NEW_FUNC, place + _OLD_SYMPOS)
+        at = self._layout.function
+        return self._structures.function(place + at.old_name, place + at.new_func, place + at.old_sympos)
+
+
+def _possible_sizes(layout: Layout) -> tuple[_Sizes, ...]:
+    """The most likely first."""
+    if layout.object.size is not None and layout.function.size is not None:
+        return (_Sizes(layout.object.size, layout.function.size),)
+    return tuple(_Sizes(_USUAL.object + more, _USUAL.function + more) for more in _MORE)

@@ -7,33 +7,33 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from klpd.errors import ModuleFormatError
-from klpd.model import Callback, Format, Function, Object, State
+from klpd.model import Format, Function, Object, State
 from klpd.module.elf import SHF_ALLOC, SHF_EXECINSTR
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from klpd.layout import KernelLayout
+    from klpd.model import Callback
     from klpd.module.elf import Elf, Section
     from klpd.module.image import Image, Place
 
 MOST_ENTRIES: Final = 1 << 14
 """Of all states, objects, functions and callbacks of a livepatch, with the entries that end them."""
 
-# Offsets in struct klp_object and struct klp_object_ext, which begin alike
-_CALLBACKS: Final = {
-    Callback.PRE_PATCH: 16,
-    Callback.POST_PATCH: 24,
-    Callback.PRE_UNPATCH: 32,
-    Callback.POST_UNPATCH: 40,
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """What is known of the klp_patch that a module will hand to klp_enable_patch(); None is what cannot be known."""
+    """What is known of the klp_patch that a module will hand to klp_enable_patch(); None is what cannot be known.
+
+    `layout`: how the layout that it was read by is known; None where it was not read by the kernel's structures.
+    """
 
     format: Format = Format.UNKNOWN
     replace: bool | None = None
     states: tuple[State, ...] | None = None
     objects: tuple[Object, ...] | None = None
+    layout: str | None = None
 
 
 class UnfamiliarError(Exception):
@@ -41,12 +41,16 @@ class UnfamiliarError(Exception):
 
 
 class Structures:
-    """The structures in a module whose `struct module` is at the place `module`, with a bound on how many are read."""
+    """The structures in a module whose `struct module` is at the place `module`, with a bound on how many are read.
 
-    def __init__(self, elf: Elf, image: Image, module: Place) -> None:
+    `layout` is that of the kernel that the module is for; to ask for it may take a while.
+    """
+
+    def __init__(self, elf: Elf, image: Image, module: Place, layout: Callable[[], KernelLayout]) -> None:
         self.elf = elf
         self.image = image
         self.module = module
+        self.layout = layout
         self._left = MOST_ENTRIES
 
     def count(self) -> None:
@@ -77,9 +81,9 @@ class Structures:
             raise UnfamiliarError
         return self.image.string(place)
 
-    def callbacks(self, place: Place) -> tuple[Callback, ...]:
-        """Those that the object at a place has."""
-        return tuple(each for each, at in _CALLBACKS.items() if self.image.is_relocated(place + at, 8))
+    def callbacks(self, place: Place, offsets: Iterable[tuple[Callback, int]]) -> tuple[Callback, ...]:
+        """Those that the object at a place has, which are at these offsets in it."""
+        return tuple(each for each, at in offsets if self.image.is_relocated(place + at, 8))
 
     def function(self, name_at: Place, new_at: Place, sympos_at: Place) -> Function | None:
         """The function whose name, replacement and position are at these places; None where all are zeros."""

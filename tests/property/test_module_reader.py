@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from klpd import module
 from klpd.errors import ModuleFormatError, NotALivepatchError
+from klpd.layout import KNOWN
 from klpd.model import Callback, Livepatch
 from klpd.module import Kind
 from klpd.module.elf import MOST_SECTIONS
@@ -26,15 +27,18 @@ from klpd.policy.certificates import certificate_files
 from klpd.policy.trust import trusting
 from tests.livepatches.build import build
 from tests.livepatches.signing import make_key, sign
-from tests.unit.module.compilers import COMPILERS, example
+from tests.unit.module.compilers import COMPILERS, example, layout
 from tests.unit.module.forgery import Forgery
 
 if TYPE_CHECKING:
     from klpd.judge.rules import Verifier
+    from klpd.layout import KernelLayout
 
 MOST_MEMORY: Final = 64 << 20
 """What klpd/module/reader.py promises, in bytes, beside the file."""
 REAL: Final = ("klp_callbacks", "klp_cmdline_v4", "klp_kpatch_build", "klp_klp_build", "klp_allocated", "klp_ordinary")
+LAYOUTS: Final = ((), ("REORDERED",))
+"""Of kernels that tell theirs, as macros of example.c."""
 ODD_NUMBERS: Final = (
     0,
     1,
@@ -64,7 +68,12 @@ def tables() -> tuple[bytes, ...]:
 def originals() -> tuple[bytes, ...]:
     """Modules to begin with: real ones, and one for each machine."""
     files = build()
-    return (*(files[name].read_bytes() for name in REAL), *(example(machine) for machine in COMPILERS), *tables())
+    return (
+        *(files[name].read_bytes() for name in REAL),
+        *map(example, COMPILERS),
+        *tables(),
+        example("x86_64", *LAYOUTS[1]),
+    )
 
 
 @st.composite
@@ -88,17 +97,17 @@ def mutated(draw: st.DrawFn) -> bytes:
     return bytes(data)
 
 
-def read(data: bytes) -> Livepatch | ModuleFormatError:
+def read(data: bytes, kernel: KernelLayout = KNOWN) -> Livepatch | ModuleFormatError:
     try:
-        return module.read_livepatch(data, file="some.ko")
+        return module.read_livepatch(data, file="some.ko", layouts=lambda _release, _machine: kernel)
     except ModuleFormatError as error:
         return error
 
 
 @settings(max_examples=700, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(mutated())
-def test_a_mutated_module_is_read_or_refused(data: bytes) -> None:
-    found = read(data)
+@given(mutated(), st.sampled_from((None, *LAYOUTS)))
+def test_a_mutated_module_is_read_or_refused(data: bytes, macros: tuple[str, ...] | None) -> None:
+    found = read(data, KNOWN if macros is None else layout(*macros))
 
     if isinstance(found, ModuleFormatError):
         assert str(found).startswith("some.ko: ")

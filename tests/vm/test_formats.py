@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from klpd import module
+from klpd.layout import FunctionLayout, Layout, ObjectLayout, PatchLayout, StateLayout
+from klpd.plain import to_plain
 from tests.livepatches.table import BY_FORMAT, TARGET
 from tests.vm.lab import Lab
+from tests.vm.marks import extended, on_every_kernel
 
 if TYPE_CHECKING:
     from klpd.model import Livepatch
@@ -34,6 +37,18 @@ def told(lab: Lab, name: str) -> set[str]:
     """The callbacks that have run."""
     lines = lab.host.run("dmesg", check=True).stdout.splitlines()
     return {line.partition(f"klp_test: {name}: ")[2] for line in lines} - {"", "init", "exit"}
+
+
+@extended
+@on_every_kernel
+def test_a_kernels_btf_says_of_its_structures_what_is_known_of_them(lab: Lab) -> None:
+    found = lab("layout")
+    assert found["source"] == f"BTF of {lab.release}"
+    size = found["layout"]["patch"].pop("size")
+    assert 32 < size < 1024
+    assert found["layout"] == to_plain(
+        Layout(PatchLayout(), ObjectLayout(size=168), FunctionLayout(size=152), StateLayout())
+    )
 
 
 def test_the_kernel_patches_what_the_tables_of_each_format_say(lab: Lab) -> None:

@@ -80,6 +80,11 @@ def test_what_plain_tools_leave_behind_is_removed(host: Host) -> None:
     applied = host.run("klpctl apply klp_cmdline_v1.ko - < klp_add.ko", check=True)
     assert applied.stdout.endswith(": done\n")
     assert installed(host) == ["klp_add", "klp_cmdline_v1"]
+    host.run("install -t ~alice klp_add.ko", check=True)
+    inspected = json.loads(host.run("klpctl inspect --json ~alice/klp_add.ko", user="alice", check=True).stdout)
+    assert inspected["layout"] == f"BTF of {host.run('uname -r').stdout.strip()}"
+    remembered = json.loads(host.run(f"cat /var/lib/klpd/livepatches/{inspected['digest']}.json", check=True).stdout)
+    assert remembered["layout"] == inspected["layout"]
     again = host.run("klpctl apply klp_cmdline_v1.ko klp_add.ko", check=True)
     assert "already" in again.stdout
     host.run("echo 0 > /sys/kernel/livepatch/klp_add/enabled", check=True)

@@ -49,6 +49,13 @@ def test_everything_in_the_file_is_shown() -> None:
     )
 
 
+def test_how_the_layout_that_it_was_read_by_is_known_stands_beside_its_format() -> None:
+    read = replace(livepatch(2), layout="BTF of 6.1.0-13-amd64")
+    assert "format:         static, 4096 bytes; layout: BTF of 6.1.0-13-amd64\n" in text_of(
+        show_livepatch(read, Page(80), NAMES, CLAIMED, Demand.NOTHING)
+    )
+
+
 def test_what_cannot_be_known_is_not_taken_for_absent() -> None:
     dynamic = Livepatch("kpatch_1", "0" * 64, 10, replace=None, states=None, objects=None)
     lines = text_of(show_livepatch(dynamic, Page(), NAMES, CLAIMED, Demand.NOTHING)).splitlines()
@@ -130,6 +137,7 @@ def functions(count: int) -> tuple[Function, ...]:
 SCREEN: Final = Page(80)
 LARGE: Final = replace(
     livepatch(2),
+    layout="BTF of 6.1.0-13-amd64",
     states=(State(0x1001, 2), State(0x2, 1)),
     objects=(Object("vmlinux", functions(300), (Callback.PRE_PATCH,)), Object("nf_tables", functions(40))),
     signature=Signature("Example Kernel CA", ":".join(["AB"] * 20), "sha256"),

@@ -19,6 +19,7 @@ from klpd.daemon.store import Store
 from klpd.errors import KernelError, ModuleFormatError
 from klpd.judge.rules import Mode, Permission, Ruling, builtin_policy
 from klpd.kernel.guard_abi import ANY_LIVEPATCH, Attribute, GuardPermission, Permit
+from klpd.layout import known_layout
 from klpd.model import Decision, Stack
 from tests import builders
 from tests.builders import denying, installed, sticky
@@ -81,7 +82,7 @@ def enforcing(policy: Policy, files: dict[str, bytes], store: Store, approved: A
     kernel = FakeKernel({})
     livepatch = module.read_livepatch(files["klp_add"], file="klp_add.ko")
     kernel.now = replace(kernel.now, kernel_release=livepatch.kernel_release)
-    return Enforcement(kernel, lambda: policy, store, approved)
+    return Enforcement(kernel, lambda: policy, store, approved, known_layout)
 
 
 def enforced(judged: Judged | None) -> Judged:
@@ -162,7 +163,7 @@ def test_where_the_stack_cannot_be_read_a_livepatch_is_not_approved_and_the_reas
         raise KernelError("cannot read /sys/kernel/livepatch", errno.EIO)
 
     kernel = FakeKernel({}, on_look=fail)
-    judged = Enforcement(kernel, lambda: ALLOW_ALL, store, approved).judge(files["klp_add"], "klp_add.ko")
+    judged = Enforcement(kernel, lambda: ALLOW_ALL, store, approved, known_layout).judge(files["klp_add"], "klp_add.ko")
     assert judged is not None
     assert (judged.verdict, judged.obstructed, approved.digests) == (None, True, [])
     assert judged.unreadable == "cannot read /sys/kernel/livepatch: Input/output error"

@@ -12,6 +12,7 @@ import pytest
 
 from klpd.daemon.handed import read_files
 from klpd.errors import NotAuthorizedError, PolicyError
+from klpd.layout import known_layout
 from klpd.module import read_livepatch
 from tests.builders import declares
 from tests.livepatches.build import build
@@ -50,7 +51,7 @@ def test_each_livepatch_has_what_its_own_manifest_declares_in_whatever_order_the
     names = ("klp_allocated", "klp_add", "klp_other")
     files = [opened(build()[each]) for each in names]
     manifests = [opened(manifest(tmp_path, "klp_add", 3)), opened(manifest(tmp_path, "klp_allocated", 2))]
-    handed = read_files(files, manifests, nothing)
+    handed = read_files(files, manifests, nothing, known_layout)
     assert [each.livepatch.name for each in handed] == list(names)
     assert [versions(each) for each in handed] == [[2], [3], []]
     assert [each.data for each in handed] == [build()[each].read_bytes() for each in names]
@@ -60,17 +61,17 @@ def test_each_livepatch_has_what_its_own_manifest_declares_in_whatever_order_the
 def test_a_manifest_for_none_of_them_is_refused(tmp_path: Path) -> None:
     path = manifest(tmp_path, "klp_add")
     with pytest.raises(PolicyError, match=f"^{path}: it is not for klp_allocated"):
-        read_files([opened(build()["klp_allocated"])], [opened(path)], nothing)
+        read_files([opened(build()["klp_allocated"])], [opened(path)], nothing, known_layout)
 
 
 def test_without_a_manifest_what_was_declared_before_holds(tmp_path: Path) -> None:
     plain = read_livepatch(build()["klp_allocated"].read_bytes(), file="klp_allocated.ko")
     known = replace(plain, declared=declares({7: 9}))
     remembered = {plain.digest: known}.get
-    (handed,) = read_files([opened(build()["klp_allocated"])], [], remembered)
+    (handed,) = read_files([opened(build()["klp_allocated"])], [], remembered, known_layout)
     assert versions(handed) == [9]
     (handed,) = read_files(
-        [opened(build()["klp_allocated"])], [opened(manifest(tmp_path, "klp_allocated", 2))], remembered
+        [opened(build()["klp_allocated"])], [opened(manifest(tmp_path, "klp_allocated", 2))], remembered, known_layout
     )
     assert versions(handed) == [2]
 
@@ -80,7 +81,7 @@ def test_without_a_manifest_what_was_declared_before_holds(tmp_path: Path) -> No
 def test_nobody_but_root_declares_anything(tmp_path: Path, mode: int, uid: int, allowed: bool) -> None:
     path = manifest(tmp_path, "klp_allocated")
     path.chmod(mode)
-    (handed,) = read_files([opened(build()["klp_allocated"])], [opened(path)], nothing)
+    (handed,) = read_files([opened(build()["klp_allocated"])], [opened(path)], nothing, known_layout)
     if allowed:
         handed.check_author(uid)
     else:

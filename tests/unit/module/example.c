@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * What a livepatch module is in its file, without the kernel's headers, for any 64 bit machine that there is a compiler
- * for.  The structures have the layout of include/linux/livepatch.h; macros make variants.
+ * for.  The structures have the layout of include/linux/livepatch.h; macros make variants, some
+ * of them such as no kernel has yet.
  */
 
 #define SECTION(name) __attribute__((section(name), used))
@@ -28,43 +29,83 @@ struct kobject {
 };
 
 struct klp_func {
+#ifdef REORDERED
+	word old_sympos;
+	struct kobject kobj;
+	void *new_func;
+	const char *old_name;
+	void *old_func;
+#else
 	const char *old_name;
 	void *new_func;
 	word old_sympos;
 	void *old_func;
 	struct kobject kobj;
+#endif
 	word node[2], stack_node[2];
 	word old_size, new_size;
 	_Bool nop, patched, transition;
 };
 
+struct klp_callbacks {
+	void *pre_patch, *post_patch, *pre_unpatch, *post_unpatch;
+	_Bool post_unpatch_enabled;
+};
+
 struct klp_object {
+#ifdef REORDERED
+	word added;
+	struct kobject kobj;
+	struct klp_callbacks callbacks;
 	const char *name;
 	struct klp_func *funcs;
-	struct {
-		void *pre_patch, *post_patch, *pre_unpatch, *post_unpatch;
-		_Bool post_unpatch_enabled;
-	} callbacks;
+#else
+	const char *name;
+	struct klp_func *funcs;
+#ifndef NO_CALLBACKS
+	struct klp_callbacks callbacks;
+#endif
 	struct kobject kobj;
+#endif
 	word func_list[2], node[2];
 	struct module *mod;
 	_Bool dynamic, patched;
 };
 
 struct klp_state {
-	word id;
+#ifdef REORDERED
 	unsigned int version;
+	word added[2];
+#endif
+	word id;
+#ifdef NO_VERSION
+	_Bool block_disable, is_shadow;
+#elif !defined(REORDERED)
+	unsigned int version;
+#endif
 	void *data;
 };
 
 struct klp_patch {
+#ifdef REORDERED
+	word added[2];
+	_Bool replace;
+	struct klp_state *states;
+	struct klp_object *objs;
+	struct module *mod;
+#else
 	struct module *mod;
 	struct klp_object *objs;
 	struct klp_state *states;
+#ifdef REPLACE_SET
+	unsigned int replace_set;
+#else
 	_Bool replace;
+#endif
+#endif
 	word list[2];
 	struct kobject kobj;
-	word others[16];
+	word others[11];
 };
 
 struct module __this_module SECTION(".gnu.linkonce.this_module") = { .name = "example" };
@@ -104,12 +145,17 @@ static struct klp_func no_functions[] = { { } };
 
 static struct klp_object objects[] = {
 #ifndef NO_OBJECTS
+#ifdef NO_CALLBACKS
+	{ .funcs = functions },
+	{ .name = "other_module", .funcs = other_functions },
+#else
 	{ .funcs = functions, .callbacks.post_patch = callback },
 	{
 		.name = "other_module",
 		.funcs = other_functions,
 		.callbacks = { callback, callback, callback, callback },
 	},
+#endif
 	{ .name = "third_module", .funcs = no_functions },
 #endif
 	{ }
@@ -119,6 +165,8 @@ static struct klp_object objects[] = {
 static struct klp_state states[3];
 #elif defined(EMPTY_STATES)
 static struct klp_state states[] = { { } };
+#elif defined(NO_VERSION)
+static struct klp_state states[] = { { .id = 1, .block_disable = 1 }, { .id = 2 }, { } };
 #else
 static struct klp_state states[] = {
 	{ .id = 1, .version = 0 },
@@ -168,10 +216,7 @@ struct klp_func_ext {
 struct klp_object_ext {
 	const char *name;
 	struct klp_func_ext *funcs;
-	struct {
-		void *pre_patch, *post_patch, *pre_unpatch, *post_unpatch;
-		_Bool post_unpatch_enabled;
-	} callbacks;
+	struct klp_callbacks callbacks;
 	unsigned int nr_funcs;
 };
 
@@ -202,10 +247,16 @@ static struct klp_patch patch = {
 #ifndef NO_STATES
 	.states = states,
 #endif
-#ifndef ADDITION
+#ifdef REPLACE_SET
+	.replace_set = 1,
+#elif !defined(ADDITION)
 	.replace = 1,
 #endif
 };
+#endif
+#ifdef CUT
+/* What begins like a klp_patch, with nothing before and nothing behind it in its section. */
+static struct { void *module, *objects; } cut SECTION(".data.cut") = { &__this_module, objects };
 #endif
 #ifdef TWO_PATCHES
 static struct klp_patch second __attribute__((used)) = { .mod = &__this_module, .objs = objects };

@@ -96,6 +96,14 @@ class Forgery:
             if names.startswith(wanted, at)
         )
 
+    def resize_symbol(self, name: str, size: int) -> Forgery:
+        """Have a symbol say that it is of another size."""
+        names, symbols = self.content(".strtab"), self.content(".symtab")
+        wanted = name.encode() + b"\0"
+        entries = enumerate(struct.iter_unpack("<IBBHQQ", symbols))
+        number = next(number for number, (at, *_) in entries if names.startswith(wanted, at))
+        return self.write(".symtab", number * 24 + 16, struct.pack("<Q", size))
+
     def relocation(self, offset: int) -> int:
         """Where in .rela.data the relocation is that makes the pointer at an offset in .data."""
         entries = enumerate(struct.iter_unpack("<QQq", self.content(".rela.data")))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from klpd.layout import known_layout
 from klpd.module import read_livepatch
 from klpd.module.search import find_livepatch
 from tests.livepatches.build import build
@@ -27,19 +28,19 @@ def test_it_is_found_wherever_it_lies_and_however_it_is_spelt(tmp_path: Path, da
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
     livepatch = read_livepatch(data, file=file)
-    assert find_livepatch("klp_add", livepatch.build_id or "", (tmp_path,)) == (livepatch, data, path)
+    assert find_livepatch("klp_add", livepatch.build_id or "", (tmp_path,), known_layout) == (livepatch, data, path)
 
 
 def test_a_compressed_one_is_unpacked(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "klp_add.ko.xz").write_bytes(lzma.compress(data))
-    found = find_livepatch("klp_add", read_livepatch(data, file="").build_id or "", (tmp_path,))
+    found = find_livepatch("klp_add", read_livepatch(data, file="").build_id or "", (tmp_path,), known_layout)
     assert found is not None
     assert found[1] == data
 
 
 def test_one_of_another_build_is_not_it(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "klp_add.ko").write_bytes(data)
-    assert find_livepatch("klp_add", "00", (tmp_path,)) is None
+    assert find_livepatch("klp_add", "00", (tmp_path,), known_layout) is None
 
 
 def test_files_that_cannot_be_read_are_passed_over(tmp_path: Path, data: bytes) -> None:
@@ -47,8 +48,10 @@ def test_files_that_cannot_be_read_are_passed_over(tmp_path: Path, data: bytes) 
     (tmp_path / "a/klp_add.ko").write_bytes(b"no module")
     (tmp_path / "b").mkdir()
     (tmp_path / "b/klp_add.ko").write_bytes(data)
-    assert find_livepatch("klp_add", read_livepatch(data, file="").build_id or "", (tmp_path,)) is not None
+    assert (
+        find_livepatch("klp_add", read_livepatch(data, file="").build_id or "", (tmp_path,), known_layout) is not None
+    )
 
 
 def test_without_a_place_to_look_nothing_is_found(tmp_path: Path) -> None:
-    assert find_livepatch("klp_add", "00", (tmp_path / "none",)) is None
+    assert find_livepatch("klp_add", "00", (tmp_path / "none",), known_layout) is None

@@ -30,6 +30,7 @@ from klpd.kernel.guard import (
     GuardPermission,
     Permit,
 )
+from klpd.kernel.layouts import KernelLayouts
 from klpd.kernel.memory import KernelMemory
 from klpd.plain import to_plain
 
@@ -222,6 +223,10 @@ def patches() -> object:
         return to_plain(memory.read_patches())
 
 
+def layout() -> object:
+    return to_plain(KernelLayouts()(os.uname().release, "EM_X86_64"))
+
+
 def tasks() -> object:
     with KernelMemory() as memory:
         return to_plain(memory.read_tasks())
@@ -258,7 +263,7 @@ STEPS: dict[str, Callable[..., object]] = {
     each.__name__: each
     for each in (
         load, evade, load_at_once, load_until, close, take_over, status, test, remove, lose_pins, set_mode, approve,
-        approve_many, permit_writes, withdraw, events, counters, digests, patches, tasks, costs, verifier,
+        approve_many, permit_writes, withdraw, events, counters, digests, patches, layout, tasks, costs, verifier,
     )
 }  # fmt: skip
 
