@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
@@ -12,11 +12,20 @@ from klpd.layout import FunctionLayout, Layout, ObjectLayout, PatchLayout, State
 from klpd.plain import to_plain
 from tests.livepatches.table import BY_FORMAT, TARGET
 from tests.vm.lab import Lab
+from tests.vm.livepatches import installed, put_livepatches, set_policy, wait_settled
 from tests.vm.marks import extended, on_every_kernel
 
 if TYPE_CHECKING:
     from klpd.model import Livepatch
     from tests.vm.host import Host
+
+
+KPATCH: Final = "klp_kpatch_build"
+VENDOR: Final = f"""
+[[livepatch]]
+match = {{ name = "{KPATCH}" }}
+verdict = "allow"
+"""
 
 
 @pytest.fixture
@@ -67,3 +76,27 @@ def test_the_kernel_patches_what_the_tables_of_each_format_say(lab: Lab) -> None
         assert told(lab, name) == {
             f"{callback} {each.name}" for each in livepatch.objects or () for callback in each.callbacks
         }
+
+
+def test_what_kpatch_keeps_comes_and_goes_by_plain_tools_where_a_rule_lets_it(host: Host) -> None:
+    set_policy(host, VENDOR)
+    put_livepatches(host, KPATCH)
+    host.run(
+        f"""
+        folder=/var/lib/kpatch/$(uname --kernel-release)
+        mkdir --parents $folder
+        cp {KPATCH}.ko $folder
+        until insmod $folder/{KPATCH}.ko; do
+            # Watched as soon as it is there, which may be a moment after it is.
+            test $((refused += 1)) -lt 10
+            sleep 0.5
+        done
+        """,
+        check=True,
+    )
+    wait_settled(host)
+    assert installed(host) == [KPATCH]
+    host.run(f"echo 0 > /sys/kernel/livepatch/{KPATCH}/enabled", check=True)
+    wait_settled(host)
+    host.run(f"rmmod {KPATCH}", check=True)
+    assert installed(host) == []

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from klpd.judge.rules import Mode, Permission, Way
-from klpd.model import Livepatch
+from klpd.judge.verdict import judge
+from klpd.model import Decision, Livepatch, Load, Stack
 from klpd.policy import check_file
 from klpd.policy.read import read_files
 
@@ -29,7 +30,8 @@ def example(name: str) -> Path:
 
 
 def livepatch(name: str) -> Livepatch:
-    return Livepatch(name=name, digest="0" * 64, size=1, replace=None, states=None, objects=None)
+    """As kpatch-build makes them."""
+    return Livepatch(name=name, digest="0" * 64, size=1, replace=None, states=(), objects=None)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
@@ -71,7 +73,7 @@ def test_a_vendor_stream_lets_in_what_has_its_name_but_not_what_was_withdrawn() 
     assert withdrawn.match(livepatch("kpatch_5_14_0_362_8_1_1_2"))
     assert stream.match(livepatch("kpatch_5_14_0_362_8_1_1_3"))
     assert not stream.match(livepatch("livepatch_1"))
-    assert policy.unknown_states.permission is Permission.ALLOW
+    assert judge(Stack(), Load(livepatch("kpatch_5_14_0_362_8_1_1_3")), policy).decision is Decision.ALLOW
 
 
 def test_a_sticky_state_stays_once_its_transition_is_complete() -> None:
