@@ -25,6 +25,11 @@ class PlainError(KlpdError):
     dbus_name = "org.klpd1.Error.BadValue"
 
 
+def to_utf8(text: str) -> str:
+    """`text` as D-Bus can carry it, which takes UTF-8 only: bytes of a name that are none are written out (\\udcff)."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def to_plain(value: object) -> Plain:
     """`value`, a tree of dataclasses, enums, tuples, mappings and scalars, as plain values."""
     if is_dataclass(value) and not isinstance(value, type):

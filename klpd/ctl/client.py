@@ -13,9 +13,8 @@ from gi.repository import Gio, GLib
 
 from klpd.ctl.bus_errors import explained
 from klpd.ctl.requests import Apply, Disable, Force, Remove, Revert
-from klpd.ctl.text import to_utf8
 from klpd.model import Verdict
-from klpd.plain import from_plain
+from klpd.plain import from_plain, to_utf8
 from klpd.report import BUS_NAME, MANAGER_INTERFACE, MANAGER_PATH, PlanReport, Status, TransitionReport
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from gi.repository import Gio, GLib
 
 from klpd.ctl.files import STANDARD_INPUT, name_of, open_file
-from klpd.ctl.text import to_utf8
+from klpd.plain import to_utf8
 from klpd.policy.beside import manifest_path, open_beside
 from klpd.report import MANIFESTS
 

@@ -19,11 +19,6 @@ def escape(text: str) -> str:
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text)
 
 
-def to_utf8(text: str) -> str:
-    """An argument of the command line as D-Bus can carry it, which is UTF-8 only."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
 def width(text: str) -> int:
     """How many columns of a terminal `text` takes: wide characters take two, combining ones none."""
     if text.isascii():

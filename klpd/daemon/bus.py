@@ -22,6 +22,7 @@ from gi.repository import Gio, GLib
 
 from klpd.daemon.call import Call
 from klpd.errors import KlpdError, UsageError
+from klpd.plain import to_utf8
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -50,7 +51,7 @@ def to_variant(plain: Plain) -> GLib.Variant:
         case float():
             return GLib.Variant("d", plain)
         case str():
-            return GLib.Variant("s", plain)
+            return GLib.Variant("s", to_utf8(plain))
         case list():
             return GLib.Variant("av", [to_variant(each) for each in plain])
         case dict():
@@ -233,7 +234,7 @@ class _Object:
 
     def _reply_error(self, invocation: Gio.DBusMethodInvocation, error: Exception) -> None:
         if isinstance(error, KlpdError):
-            invocation.return_dbus_error(error.dbus_name, str(error))
+            invocation.return_dbus_error(error.dbus_name, to_utf8(str(error)))
         else:
             log.error("a call of %s failed", invocation.get_method_name(), exc_info=error)
             invocation.return_dbus_error(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import threading
 from concurrent.futures import Future
@@ -24,6 +25,7 @@ XML = """
     <method name="Echo"><arg type="s" direction="in"/><arg type="s" direction="out"/></method>
     <method name="Slow"><arg type="s" direction="out"/></method>
     <method name="Nested"><arg type="a{sv}" direction="out"/></method>
+    <method name="Named"><arg type="a{sv}" direction="out"/></method>
     <method name="Veto"/>
     <method name="Crash"/>
     <method name="CrashLater"/>
@@ -79,6 +81,7 @@ def main() -> None:
             "Nested": lambda _call: to_dictionary(
                 {"list": [1, {"deep": True}], "big": 1 << 63, "less": -1, "part": 0.5}
             ),
+            "Named": lambda _call: to_dictionary({"name": os.fsdecode(b"klp_\xff")}),
             "Veto": veto,
             "Crash": crash,
             "CrashLater": lambda _call: later(None, 0.0, fail=True),

@@ -59,6 +59,10 @@ def test_plain_values_of_any_depth_travel(client: Gio.DBusConnection) -> None:
     assert call(client, "Nested") == ({"list": [1, {"deep": True}], "big": 1 << 63, "less": -1, "part": 0.5},)
 
 
+def test_a_name_that_is_not_utf_8_keeps_no_answer_back(client: Gio.DBusConnection) -> None:
+    assert call(client, "Named") == ({"name": "klp_\\udcff"},)
+
+
 def test_an_answer_that_takes_long_keeps_nobody_else_waiting(client: Gio.DBusConnection) -> None:
     answers = []
     loop = GLib.MainLoop()
