@@ -85,6 +85,9 @@ def test_what_plain_tools_leave_behind_is_removed(host: Host) -> None:
     assert inspected["layout"] == f"BTF of {host.run('uname -r').stdout.strip()}"
     remembered = json.loads(host.run(f"cat /var/lib/klpd/livepatches/{inspected['digest']}.json", check=True).stdout)
     assert remembered["layout"] == inspected["layout"]
+    compared = json.loads(host.run("klpctl diff --json klp_cmdline_v1.ko klp_add.ko", check=True).stdout)
+    assert compared["states"] == [{"id": 0x1001, "before": 1}, {"id": 0x1003, "after": 1}]
+    assert (compared["loading"], compared["reversible"]) == ([], True)
     again = host.run("klpctl apply klp_cmdline_v1.ko klp_add.ko", check=True)
     assert "already" in again.stdout
     host.run("echo 0 > /sys/kernel/livepatch/klp_add/enabled", check=True)

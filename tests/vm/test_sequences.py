@@ -130,7 +130,13 @@ def test_a_transition_is_forced_where_a_rule_allows_it_and_that_is_marked_for_go
 def test_a_transition_is_forced_by_hand_and_the_job_that_waits_for_it_goes_on(held: Host) -> None:
     set_policy(held, ALLOW_ALL + '[transition]\nforce = "allow"\n')
     apply = held.spawn("exec klpctl apply klp_stuck.ko")
-    held.run(f"{MOVING}; klpctl force --yes", check=True, timeout=60)
+    held.run(MOVING, check=True)
+    for answer, status_then, transition in ((b"n\r", ExitStatus.FAILED, "1\n"), (b"y\r", ExitStatus.OK, "0\n")):
+        force = held.spawn("exec klpctl force", terminal=(24, 100))
+        force.wait_for_output("Force it? [y/N]", 60)
+        force.write(answer, 30)
+        assert force.wait(60) == status_then
+        assert held.run("cat /sys/kernel/livepatch/klp_stuck/transition", check=True).stdout == transition
     assert apply.wait(60) == 0
     assert installed(held) == ["klp_stuck"]
     assert [each["state"] for each in status(held)["jobs"]] == ["done", "done"]
