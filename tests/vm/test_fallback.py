@@ -22,6 +22,7 @@ from tests.vm.livepatches import (
     wait_settled,
 )
 from tests.vm.marks import extended, on_every_kernel
+from tests.vm.test_declared import manifest
 from tests.vm.test_hold import (
     DUMMY,
     PATIENT,
@@ -109,6 +110,20 @@ def test_what_a_job_loaded_stays_no_drift_under_a_stricter_policy(host: Host) ->
     host.run("klpctl apply klp_add.ko", check=True)
     host.run(f"rm {POLICY} && systemctl restart klpd", check=True)
     assert drift(host) == []
+
+
+def test_declared_states_are_kept_as_with_a_guard(host: Host) -> None:
+    set_policy(host, ALLOW_ALL)
+    put_into_tree(host, "klp_declared", "klp_add_stateless")
+    host.run(f"insmod {TREE}/klp_declared.ko", check=True)
+    wait_settled(host)
+    beside = host.run(f"echo {TREE}/klp_add_stateless.livepatch.toml", check=True).stdout.strip()
+    host.write(beside, manifest(host, "klp_add_stateless", "id = 0x2003\nversion = 1\n"))
+    assert REFUSED in host.run(f"insmod {TREE}/klp_add_stateless.ko").stderr
+    assert "klp_declared has installed version 2" in journal(host, MessageId.LOAD_VETOED)[-1]["KLPD_REASON"]
+    host.write(beside, manifest(host, "klp_add_stateless", "id = 0x2003\nversion = 2\n"))
+    host.run(f"insmod {TREE}/klp_add_stateless.ko", check=True)
+    assert installed(host) == ["klp_add_stateless", "klp_declared"]
 
 
 def test_a_livepatch_that_cannot_be_read_is_refused(host: Host) -> None:
