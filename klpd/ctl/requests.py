@@ -4,11 +4,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
-    """Tell what klpd knows."""
+class Bare(Enum):
+    """A command that takes nothing; its value is how it is typed."""
+
+    STATUS = "status"
+    JOBS = "jobs"
+    POLICY_CAT = "policy cat"
+    RELOAD = "reload"
+    GUARD_STATUS = "guard status"
+    GUARD_OPEN = "guard open"
+    GUARD_CLOSE = "guard close"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +110,6 @@ class Blockers:
 
 
 @dataclass(frozen=True, slots=True)
-class ListJobs:
-    """List the jobs that klpd knows of."""
-
-
-@dataclass(frozen=True, slots=True)
 class Wait:
     """Follow a job to its end."""
 
@@ -130,11 +133,6 @@ class PolicyCheck:
 
 
 @dataclass(frozen=True, slots=True)
-class PolicyCat:
-    """Print the policy files in their order."""
-
-
-@dataclass(frozen=True, slots=True)
 class ManifestNew:
     """Write a manifest to begin with for a module, to a new file; "": to standard output."""
 
@@ -150,33 +148,13 @@ class ManifestCheck:
     file: str
 
 
-@dataclass(frozen=True, slots=True)
-class Reload:
-    """Have klpd read its policy anew."""
-
-
-@dataclass(frozen=True, slots=True)
-class GuardStatus:
-    """Tell how the guard is."""
-
-
-@dataclass(frozen=True, slots=True)
-class OpenGuard:
-    """Open the gate: the way out in an emergency."""
-
-
-@dataclass(frozen=True, slots=True)
-class CloseGuard:
-    """Close the gate again."""
-
-
-Look = Status | List | Inspect | Diff | Check | Plan | Blockers | ListJobs | Log
+Look = List | Inspect | Diff | Check | Plan | Blockers | Log
 """What changes nothing."""
 
-OnFiles = PolicyCheck | PolicyCat | ManifestNew | ManifestCheck
+OnFiles = PolicyCheck | ManifestNew | ManifestCheck
 """What is about policy files and manifests."""
 
-Request = Look | OnFiles | Perform | Wait | Reload | GuardStatus | OpenGuard | CloseGuard
+Request = Bare | Look | OnFiles | Perform | Wait
 
 
 @dataclass(frozen=True, slots=True)

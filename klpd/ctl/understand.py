@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, assert_never
 
 from klpd.ctl import requests
-from klpd.ctl.requests import Apply, CommandLine, Disable, Force, Perform, Plan, Remove, Revert
+from klpd.ctl.requests import Apply, Bare, CommandLine, Disable, Force, Perform, Plan, Remove, Revert
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -27,8 +27,6 @@ def command_line(given: Namespace) -> CommandLine:
 
 def _request(given: Namespace) -> Request:
     match given.command.split():
-        case ["status"]:
-            return requests.Status()
         case ["list"]:
             return requests.List(given.names)
         case ["inspect"]:
@@ -45,8 +43,6 @@ def _request(given: Namespace) -> Request:
             return Perform(_change(kind, given), confirmed=given.yes)
         case ["blockers"]:
             return requests.Blockers(given.follow)
-        case ["jobs"]:
-            return requests.ListJobs()
         case ["wait"]:
             return requests.Wait(given.job)
         case ["log"]:
@@ -54,21 +50,11 @@ def _request(given: Namespace) -> Request:
             return requests.Log(count, given.since, given.follow)
         case ["policy", "check"]:
             return requests.PolicyCheck(tuple(given.files))
-        case ["policy", "cat"]:
-            return requests.PolicyCat()
         case ["manifest", "new"]:
             return requests.ManifestNew(given.file, given.output)
         case ["manifest", "check"]:
             return requests.ManifestCheck(given.manifest, given.file)
-        case ["reload"]:
-            return requests.Reload()
-        case ["guard", "status"]:
-            return requests.GuardStatus()
-        case ["guard", "open"]:
-            return requests.OpenGuard()
-        case ["guard", "close"]:
-            return requests.CloseGuard()
-    raise ValueError(f"{given.command} has no meaning")
+    return Bare(given.command)
 
 
 def _change(kind: str, given: Namespace) -> Change:
@@ -103,8 +89,8 @@ def files_of(request: Request) -> tuple[str, ...]:
 def words_of(request: Request, file: Callable[[str], str] = str) -> list[str]:
     """The words that ask for `request`, with `file` of the files that it names."""
     match request:
-        case requests.Status():
-            return ["status"]
+        case Bare():
+            return request.value.split()
         case requests.List(names):
             return ["list", *_option("--names", given=names)]
         case requests.Inspect(path):
@@ -121,8 +107,6 @@ def words_of(request: Request, file: Callable[[str], str] = str) -> list[str]:
             return [command, *_option("--yes", given=confirmed and asks), *rest]
         case requests.Blockers(follow):
             return ["blockers", *_option("--follow", given=follow)]
-        case requests.ListJobs():
-            return ["jobs"]
         case requests.Wait(job):
             return ["wait", str(job)]
         case requests.Log(count, since, follow):
@@ -130,20 +114,10 @@ def words_of(request: Request, file: Callable[[str], str] = str) -> list[str]:
             return ["log", *lines, *_since(since), *_option("--follow", given=follow)]
         case requests.PolicyCheck(files):
             return ["policy", "check", "--", *map(file, files)]
-        case requests.PolicyCat():
-            return ["policy", "cat"]
         case requests.ManifestNew(path, output):
             return ["manifest", "new", *([f"--output={output}"] if output else []), "--", file(path)]
         case requests.ManifestCheck():
             return ["manifest", "check", "--", *map(file, files_of(request))]
-        case requests.Reload():
-            return ["reload"]
-        case requests.GuardStatus():
-            return ["guard", "status"]
-        case requests.OpenGuard():
-            return ["guard", "open"]
-        case requests.CloseGuard():
-            return ["guard", "close"]
         case _:
             assert_never(request)
 

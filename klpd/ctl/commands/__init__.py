@@ -17,18 +17,8 @@ if TYPE_CHECKING:
 def run(request: requests.Request, context: Context) -> int:
     """Carry out a request; the exit status.  Raises KlpdError for what went wrong."""
     match request:
-        case (
-            requests.Status()
-            | requests.List()
-            | requests.Inspect()
-            | requests.Diff()
-            | requests.Check()
-            | requests.Plan()
-            | requests.Blockers()
-            | requests.ListJobs()
-            | requests.Log()
-        ):
-            return _look(request, context)
+        case requests.Bare():
+            return _bare(request, context)
         case requests.Perform(change, confirmed):
             from klpd.ctl.commands.change import perform
 
@@ -37,21 +27,39 @@ def run(request: requests.Request, context: Context) -> int:
             from klpd.ctl.commands.change import wait
 
             return wait(context, job)
-        case requests.PolicyCheck() | requests.PolicyCat() | requests.ManifestNew() | requests.ManifestCheck():
+        case requests.PolicyCheck() | requests.ManifestNew() | requests.ManifestCheck():
             return _on_files(request, context)
-        case requests.Reload():
+        case _:
+            return _look(request, context)
+
+
+def _bare(request: requests.Bare, context: Context) -> int:
+    match request:
+        case requests.Bare.STATUS:
+            from klpd.ctl.commands.installed import status
+
+            return status(context)
+        case requests.Bare.JOBS:
+            from klpd.ctl.commands.watch import jobs
+
+            return jobs(context)
+        case requests.Bare.POLICY_CAT:
+            from klpd.ctl.commands.policy import cat
+
+            return cat(context)
+        case requests.Bare.RELOAD:
             from klpd.ctl.commands.policy import reload
 
             return reload(context)
-        case requests.GuardStatus():
+        case requests.Bare.GUARD_STATUS:
             from klpd.ctl.commands.guard import show_guard
 
             return show_guard(context)
-        case requests.OpenGuard():
+        case requests.Bare.GUARD_OPEN:
             from klpd.ctl.commands.guard import open_guard
 
             return open_guard(context)
-        case requests.CloseGuard():
+        case requests.Bare.GUARD_CLOSE:
             from klpd.ctl.commands.guard import close_guard
 
             return close_guard(context)
@@ -65,10 +73,6 @@ def _on_files(request: requests.OnFiles, context: Context) -> int:
             from klpd.ctl.commands.policy import check_files
 
             return check_files(context, files)
-        case requests.PolicyCat():
-            from klpd.ctl.commands.policy import cat
-
-            return cat(context)
         case requests.ManifestNew(file, output):
             from klpd.ctl.commands.manifest import new
 
@@ -83,10 +87,6 @@ def _on_files(request: requests.OnFiles, context: Context) -> int:
 
 def _look(request: requests.Look, context: Context) -> int:
     match request:
-        case requests.Status():
-            from klpd.ctl.commands.installed import status
-
-            return status(context)
         case requests.List(names):
             from klpd.ctl.commands.installed import list_installed
 
@@ -111,10 +111,6 @@ def _look(request: requests.Look, context: Context) -> int:
             from klpd.ctl.commands.watch import blockers
 
             return blockers(context, follow=follow)
-        case requests.ListJobs():
-            from klpd.ctl.commands.watch import jobs
-
-            return jobs(context)
         case requests.Log():
             from klpd.ctl.commands.watch import log
 

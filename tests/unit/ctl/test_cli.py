@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from klpd import __version__
 from klpd.ctl import requests
 from klpd.ctl.cli import parse
-from klpd.ctl.requests import Apply, CommandLine, Disable, Force, Perform, Plan, Remove, Revert
+from klpd.ctl.requests import Apply, Bare, CommandLine, Disable, Force, Perform, Plan, Remove, Revert
 from klpd.ctl.since import since
 from klpd.ctl.understand import words_of
 
@@ -20,7 +20,7 @@ from klpd.ctl.understand import words_of
 @pytest.mark.parametrize(
     ("words", "request_"),
     [
-        ("status", requests.Status()),
+        ("status", Bare.STATUS),
         ("list", requests.List(names=False)),
         ("list --names", requests.List(names=True)),
         ("inspect lp.ko", requests.Inspect("lp.ko")),
@@ -43,23 +43,23 @@ from klpd.ctl.understand import words_of
         ("force --yes klp_v1", Perform(Force("klp_v1"), confirmed=True)),
         ("blockers", requests.Blockers(follow=False)),
         ("blockers -f", requests.Blockers(follow=True)),
-        ("jobs", requests.ListJobs()),
+        ("jobs", Bare.JOBS),
         ("wait 7", requests.Wait(7)),
         ("log", requests.Log(50, None, follow=False)),
         ("log -n 3 -f", requests.Log(3, None, follow=True)),
         ("log --since 2026-03-01T00:00:00+00:00", requests.Log(None, 1772323200.0, follow=False)),
         ("policy check", requests.PolicyCheck(())),
         ("policy check a.toml b.toml", requests.PolicyCheck(("a.toml", "b.toml"))),
-        ("policy cat", requests.PolicyCat()),
+        ("policy cat", Bare.POLICY_CAT),
         ("manifest new lp.ko", requests.ManifestNew("lp.ko", "")),
         ("manifest new lp.ko -o lp.toml", requests.ManifestNew("lp.ko", "lp.toml")),
         ("manifest check", requests.ManifestCheck("", "")),
         ("manifest check lp.toml", requests.ManifestCheck("lp.toml", "")),
         ("manifest check lp.toml lp.ko", requests.ManifestCheck("lp.toml", "lp.ko")),
-        ("reload", requests.Reload()),
-        ("guard status", requests.GuardStatus()),
-        ("guard open", requests.OpenGuard()),
-        ("guard close", requests.CloseGuard()),
+        ("reload", Bare.RELOAD),
+        ("guard status", Bare.GUARD_STATUS),
+        ("guard open", Bare.GUARD_OPEN),
+        ("guard close", Bare.GUARD_CLOSE),
     ],
 )
 def test_commands(words: str, request_: requests.Request) -> None:
@@ -77,17 +77,7 @@ CHANGES = st.one_of(
 )
 TIMES = st.integers(0, 1 << 32).map(float)
 REQUESTS = st.one_of(
-    st.sampled_from(
-        [
-            requests.Status(),
-            requests.ListJobs(),
-            requests.PolicyCat(),
-            requests.Reload(),
-            requests.GuardStatus(),
-            requests.OpenGuard(),
-            requests.CloseGuard(),
-        ]
-    ),
+    st.sampled_from(Bare),
     st.builds(requests.List, st.booleans()),
     st.builds(requests.Inspect, TEXTS),
     st.builds(requests.Check, TEXTS),
@@ -114,7 +104,7 @@ def test_the_words_of_a_request_ask_for_it(request_: requests.Request) -> None:
 
 @pytest.mark.parametrize("words", ["-H root@example.org status", "status --host=root@example.org"])
 def test_another_host_may_be_named(words: str) -> None:
-    assert parse(words.split()) == CommandLine(requests.Status(), host="root@example.org")
+    assert parse(words.split()) == CommandLine(Bare.STATUS, host="root@example.org")
 
 
 def test_nobody_need_be_asked_for_a_password() -> None:

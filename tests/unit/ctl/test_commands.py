@@ -14,7 +14,7 @@ from klpd.ctl import commands, requests
 from klpd.ctl.commands.change import INTERRUPTED
 from klpd.ctl.console import Console
 from klpd.ctl.context import Context
-from klpd.ctl.requests import Apply, Change, Disable, Force, Perform, Plan, Revert
+from klpd.ctl.requests import Apply, Bare, Change, Disable, Force, Perform, Plan, Revert
 from klpd.ctl.service import Interrupted, JobEvent
 from klpd.errors import DaemonUnavailableError, ExitStatus, PolicyError, UsageError
 from klpd.judge.rules import Manifest
@@ -211,7 +211,7 @@ def run(request: requests.Request, klpd: Klpd | None, *, json: bool = False, typ
 
 
 def test_status_shows_states_by_the_sites_names() -> None:
-    outcome = run(requests.Status(), Klpd())
+    outcome = run(Bare.STATUS, Klpd())
     assert outcome.status == ExitStatus.OK
     assert "0x1001:2 (console_loglevel)" in outcome.out
 
@@ -224,7 +224,7 @@ def test_status_without_klpd_shows_the_kernels_livepatches_and_fails() -> None:
 
     context = Context(Console(io.StringIO(), out, io.StringIO(), {}), connect, Computer(), json=False)
     with pytest.raises(DaemonUnavailableError):
-        commands.run(requests.Status(), context)
+        commands.run(Bare.STATUS, context)
     assert "klp_v2" in out.getvalue()
 
 
@@ -253,8 +253,8 @@ def test_names_alone_are_listed_without_klpd(as_json: bool, shown: str) -> None:
 def test_jobs_are_listed_with_those_that_have_ended() -> None:
     jobs = (job(JobState.DONE), replace(job(JobState.WAITING), id=8))
     klpd = Klpd(status_=replace(STATUS, jobs=jobs))
-    assert [each.split()[0] for each in run(requests.ListJobs(), klpd).out.splitlines()] == ["id", "7", "8"]
-    assert json.loads(run(requests.ListJobs(), klpd, json=True).out) == to_plain(jobs)
+    assert [each.split()[0] for each in run(Bare.JOBS, klpd).out.splitlines()] == ["id", "7", "8"]
+    assert json.loads(run(Bare.JOBS, klpd, json=True).out) == to_plain(jobs)
 
 
 def test_a_job_is_waited_for_and_its_end_is_the_exit_status() -> None:
@@ -454,7 +454,7 @@ def test_in_audit_mode_it_is_begun_all_the_same() -> None:
 @pytest.mark.parametrize(
     ("request_", "value"),
     [
-        (requests.Status(), STATUS),
+        (Bare.STATUS, STATUS),
         (requests.Check("lp.ko"), APPROVED),
         (Plan(Apply(("lp.ko",))), PLAN),
         (Perform(Apply(("lp.ko",)), confirmed=True), DONE),
@@ -543,7 +543,7 @@ def test_a_module_whose_manifest_makes_no_sense_is_shown_all_the_same() -> None:
 
 
 def test_policy_files_are_printed_with_their_names() -> None:
-    assert run(requests.PolicyCat(), None).out == f'# {FILE}\n[policy]\ndefault = "allow"\n\n'
+    assert run(Bare.POLICY_CAT, None).out == f'# {FILE}\n[policy]\ndefault = "allow"\n\n'
 
 
 def test_policy_files_come_as_json_with_what_is_wrong_or_what_they_say() -> None:
@@ -551,28 +551,28 @@ def test_policy_files_come_as_json_with_what_is_wrong_or_what_they_say() -> None
     assert (checked.status, checked.err) == (ExitStatus.USAGE, "")
     complaints = ["broken.toml:3:1: no such key", "broken.toml:4:1: no such key"]
     assert json.loads(checked.out) == {"broken.toml": complaints, "a.toml": []}
-    assert json.loads(run(requests.PolicyCat(), None, json=True).out) == {FILE: '[policy]\ndefault = "allow"\n'}
+    assert json.loads(run(Bare.POLICY_CAT, None, json=True).out) == {FILE: '[policy]\ndefault = "allow"\n'}
 
 
 def test_reload_asks_klpd() -> None:
     klpd = Klpd()
-    assert run(requests.Reload(), klpd).status == ExitStatus.OK
+    assert run(Bare.RELOAD, klpd).status == ExitStatus.OK
     assert klpd.reloads == 1
 
 
 def test_the_guards_state_is_the_exit_status() -> None:
-    down = run(requests.GuardStatus(), Klpd())
+    down = run(Bare.GUARD_STATUS, Klpd())
     assert (down.status, "bpf is not in" in down.out) == (ExitStatus.FAILED, True)
     up = replace(STATUS, defences=(Defence("guard", DefenceState.UP, "closed"),))
-    assert run(requests.GuardStatus(), Klpd(status_=up)).status == ExitStatus.OK
+    assert run(Bare.GUARD_STATUS, Klpd(status_=up)).status == ExitStatus.OK
 
 
 def test_the_guard_is_opened_and_closed_by_klpd() -> None:
     klpd = Klpd()
-    opened = run(requests.OpenGuard(), klpd)
+    opened = run(Bare.GUARD_OPEN, klpd)
     assert (opened.status, klpd.gate) == (ExitStatus.OK, "open")
     assert "every livepatch comes in" in opened.err
-    assert run(requests.CloseGuard(), klpd).status == ExitStatus.OK
+    assert run(Bare.GUARD_CLOSE, klpd).status == ExitStatus.OK
     assert klpd.gate == "closed"
 
 
