@@ -194,8 +194,9 @@ def is_approval(event: GuardEvent, judged: Judged | None) -> bool:
 def _why(judged: Judged | None, event: GuardEvent) -> str:
     if judged is None:
         return (
-            f"{event.verdict}: klpd has not judged these bytes (they came from memory, or from a file in a directory "
-            "that is not watched); load the file with klpctl apply FILE"
+            f"{event.verdict}: klpd had not judged these bytes (they came from memory, from a file in a directory that "
+            "is not watched, or before their verdict, which took longer than hold-timeout); load the file with klpctl "
+            "apply FILE"
         )
     if judged.allowed:
         return f"{event.verdict}: its approval was used up, too old, or for another stack; open the file anew"

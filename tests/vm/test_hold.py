@@ -116,7 +116,7 @@ def test_an_ordinary_module_is_looked_at_once_until_it_changes(host: Host) -> No
 
 
 def test_ordinary_modules_come_and_go_beside_a_livepatch(host: Host) -> None:
-    set_policy(host, ALLOW_ALL)
+    set_policy(host, PATIENT)
     put_into_tree(host, "klp_add")
     host.put(_LOADERS, "/root/loaders.py")
     busy = host.spawn(f"python3 -I loaders.py come-and-go {DUMMY} 200")

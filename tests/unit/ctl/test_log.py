@@ -93,8 +93,8 @@ def test_a_job_that_was_refused_tells_the_rule_that_did() -> None:
 
 @pytest.mark.parametrize("verdict", [None, APPROVED])
 def test_a_veto_for_another_reason_than_its_verdict_tells_that(verdict: Verdict | None) -> None:
-    entry = loaded(MessageId.LOAD_VETOED, verdict, "vetoed: klpd has not judged these bytes")
-    assert shown(entry).splitlines()[1] == "    vetoed: klpd has not judged these bytes"
+    entry = loaded(MessageId.LOAD_VETOED, verdict, "vetoed: klpd had not judged these bytes")
+    assert shown(entry).splitlines()[1] == "    vetoed: klpd had not judged these bytes"
 
 
 @pytest.mark.parametrize(
