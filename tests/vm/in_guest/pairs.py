@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Runs in a test host: each livepatch loaded onto each of some stacks, by the bare kernel or by klpd.
+"""Runs in a test host: livepatches, each loaded onto the same stack, by the bare kernel or by klpd.
 
-The arguments: "bare" or "klpd", the stacks as JSON, and the livepatches to load onto them, whose files are in /root.
-Tells in JSON, for each pair, how it ended.
+The arguments: "bare" or "klpd", the stack (the oldest first, with blanks between), and the livepatches to load onto it.
+All files are in /root.  Tells in JSON, for each of them, how it ended.
 """
 
 from __future__ import annotations
@@ -107,19 +107,16 @@ def installed() -> list[str]:
     return [each.name for each in sysfs.read_livepatches()]
 
 
-def outcomes(loader: Loader, stacks: list[list[str]], names: list[str]) -> dict[str, dict[str, str]]:
-    found: dict[str, dict[str, str]] = {}
-    for stack in stacks:
-        told = found[" ".join(stack)] = {}
-        for name in names:
-            if name in stack:
-                continue
+def outcomes(loader: Loader, stack: list[str], names: list[str]) -> dict[str, str]:
+    found = {}
+    for name in names:
+        if name not in stack:
             put_on(loader, stack)
-            told[name] = f"{loader.load(name)}: {' '.join(sorted(installed()))}"
+            found[name] = f"{loader.load(name)}: {' '.join(sorted(installed()))}"
             clean()
     return found
 
 
 if __name__ == "__main__":
     how = Bare() if sys.argv[1] == "bare" else Klpd()
-    print(json.dumps(outcomes(how, json.loads(sys.argv[2]), sys.argv[3:])))
+    print(json.dumps(outcomes(how, sys.argv[2].split(), sys.argv[3:])))
