@@ -77,10 +77,12 @@ bench: packages
 demo: packages
 	python3 -m tests.demo
 
+# Bytecode is made here for who may not write it later; with DESTDIR, that is for the tools that make packages.
 install: bpf
 	install -d $(DESTDIR)$(PYTHONDIR) $(DESTDIR)$(SYSCONFDIR)/klpd/policy.d $(DESTDIR)$(SYSCONFDIR)/klpd/livepatches.d
 	find klpd -name '*.py' -o -name '*.xml' -o -name '*.bpf.o' -o -name py.typed | \
 	  while read -r file; do install -D -m 644 "$$file" "$(DESTDIR)$(PYTHONDIR)/$$file"; done
+	if [ -z "$(DESTDIR)" ]; then $(SYSTEM_PYTHON) -m compileall -q $(PYTHONDIR)/klpd; fi
 	$(call script,sbin/klpd,klpd.daemon.__main__)
 	$(call script,bin/klpctl,klpd.ctl.__main__)
 	$(call script,lib/klpd/klpd-guard,klpd.daemon.early)

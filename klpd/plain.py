@@ -96,7 +96,7 @@ def _read_enum(wanted: type[Enum], plain: object, place: str) -> Enum:
 
 
 def _read_dataclass(wanted: type, plain: dict[str, object], place: str) -> object:
-    hints = typing.get_type_hints(wanted)
+    hints = _hints(wanted)
     values = {}
     for each in fields(wanted):
         if each.name in plain:
@@ -106,6 +106,12 @@ def _read_dataclass(wanted: type, plain: dict[str, object], place: str) -> objec
         elif each.default is MISSING and each.default_factory is MISSING:
             raise PlainError(f"{place}: {each.name} is missing")
     return wanted(**values)
+
+
+@cache
+def _hints(kind: type) -> dict[str, object]:
+    # Each annotation is a string that has to be compiled.
+    return typing.get_type_hints(kind)
 
 
 def _checked(plain: object, wanted: type[T], place: str) -> T:

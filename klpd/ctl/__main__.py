@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -85,6 +84,8 @@ def _told(console: Console, error: Exception) -> int:
 
 
 def _prepare_process() -> None:
+    import signal
+
     # Blocking calls into GLib do not let Python see Ctrl-C; following a job takes SIGINT over for a while.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     for stream in (sys.stdout, sys.stderr):

@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from klpd import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from klpd.ctl.requests import CommandLine
 
+    Arguments = Callable[[argparse.ArgumentParser], None]
+    """Adds what a command takes to its parser."""
     Parsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 _ABOUT: Final = "Livepatches on this machine: what is installed, what may come, and the way there and back."
@@ -40,81 +42,107 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("klpctl", description=_ABOUT, epilog=_EPILOG, parents=[common])
     parser.add_argument("--version", action="version", version=f"klpctl {__version__}")
     # With `prog` given, argparse does not make a formatter of help texts, and import half the library, to find it out.
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, prog="klpctl")
+    commands: Parsers = parser.add_subparsers(
+        title="commands", metavar="COMMAND", required=True, prog="klpctl", parser_class=_LateParser
+    )
 
-    def add(words: str, about: str, to: Parsers = commands) -> argparse.ArgumentParser:
-        command = to.add_parser(
-            words.split()[-1], help=about, description=about[0].upper() + about[1:] + ".", parents=[common]
-        )
-        command.set_defaults(command=words)
-        return command
+    def add(words: str, about: str, arguments: Arguments = _nothing, to: Parsers = commands) -> None:
+        def make(command: argparse.ArgumentParser) -> None:
+            command.set_defaults(command=words)
+            arguments(command)
 
-    def group(name: str, about: str) -> Parsers:
-        group = commands.add_parser(name, help=about, description=about.capitalize() + ".")
-        return group.add_subparsers(title="commands", metavar="COMMAND", required=True, prog=f"klpctl {name}")
+        described = about[0].upper() + about[1:] + "."
+        to.add_parser(words.split()[-1], help=about, description=described, parents=[common], make=make)
+
+    def group(name: str, about: str, *members: tuple[str, str, Arguments]) -> None:
+        def make(group: argparse.ArgumentParser) -> None:
+            to = group.add_subparsers(title="commands", metavar="COMMAND", required=True, prog=f"klpctl {name}")
+            for word, about, arguments in members:
+                add(f"{name} {word}", about, arguments, to)
+
+        commands.add_parser(name, help=about, description=about.capitalize() + ".", make=make)
 
     add("status", "show klpd's policy and defences, and the livepatches installed")
-    add("list", "list the livepatches in force, one a line").add_argument(
-        "--names", action="store_true", help="nothing but their names; does not ask klpd"
+    add("list", "list the livepatches in force, one a line", _list_options)
+    add("inspect", "show what is in a livepatch module", _file)
+    add("diff", "show what an update changes: compare two livepatch modules", _two_files)
+    add("check", "judge the loading of a livepatch module", _file)
+    group(
+        "plan",
+        "show the steps of a change, and take none",
+        ("apply", "plan to load livepatches", _files),
+        ("disable", "plan to disable a livepatch", _name),
+        ("remove", "plan to remove the module of a livepatch that is no longer in force", _name),
+        ("revert", "plan the way back", _to),
+        ("force", "tell whether the running transition may be forced", _moving),
     )
-    _file(add("inspect", "show what is in a livepatch module"))
-    diff = add("diff", "show what an update changes: compare two livepatch modules")
-    diff.add_argument("old", metavar="OLD", help="the livepatch module that is followed")
-    diff.add_argument("new", metavar="NEW", help="the one that follows it")
-    _file(add("check", "judge the loading of a livepatch module"))
-
-    plan = group("plan", "show the steps of a change, and take none")
-    _files(add("plan apply", "plan to load livepatches", plan))
-    _name(add("plan disable", "plan to disable a livepatch", plan))
-    _name(add("plan remove", "plan to remove the module of a livepatch that is no longer in force", plan))
-    _to(add("plan revert", "plan the way back", plan))
-    _moving(add("plan force", "tell whether the running transition may be forced", plan))
-
-    _files(add("apply", "load livepatches, in this order"))
-    _name(add("disable", "disable a livepatch and remove its module"))
-    _name(add("remove", "remove the module of a livepatch that is no longer in force"))
-    revert = add("revert", "go back to the livepatch before, or to the unpatched kernel")
-    _to(revert)
-    _yes(revert)
-    force = add("force", "force the running transition, whatever its last tasks are in the midst of")
-    _moving(force)
-    _yes(force)
-
-    add("blockers", "show the tasks that the running transition waits for").add_argument(
-        "-f", "--follow", action="store_true", help="go on until the transition ends"
-    )
+    add("apply", "load livepatches, in this order", _files)
+    add("disable", "disable a livepatch and remove its module", _name)
+    add("remove", "remove the module of a livepatch that is no longer in force", _name)
+    add("revert", "go back to the livepatch before, or to the unpatched kernel", _revert_options)
+    add("force", "force the running transition, whatever its last tasks are in the midst of", _force_options)
+    add("blockers", "show the tasks that the running transition waits for", _blockers_options)
     add("jobs", "list the jobs of klpd")
-    add("wait", "follow a job to its end").add_argument("job", metavar="ID", type=_id, help="the job's number")
-    _log_options(add("log", "show what klpd decided and did"))
-
-    policy = group("policy", "check and print the policy files")
-    add("policy check", "check policy files", policy).add_argument(
-        "files", metavar="FILE", nargs="*", help="a policy file (default: those in force)"
+    add("wait", "follow a job to its end", _job)
+    add("log", "show what klpd decided and did", _log_options)
+    group(
+        "policy",
+        "check and print the policy files",
+        ("check", "check policy files", _policy_files),
+        ("cat", "print the policy files in their order", _nothing),
     )
-    add("policy cat", "print the policy files in their order", policy)
-
-    manifest = group("manifest", "write and check what is declared of livepatches")
-    manifest_new = add("manifest new", "write a manifest to begin with for a livepatch module", manifest)
-    _file(manifest_new)
-    manifest_new.add_argument(
-        "-o", "--output", metavar="OUTPUT", default="", help="a file to make (default: standard output)"
+    group(
+        "manifest",
+        "write and check what is declared of livepatches",
+        ("new", "write a manifest to begin with for a livepatch module", _new_manifest),
+        ("check", "check a manifest, and whether it fits a livepatch module", _manifest),
     )
-    manifest_check = add("manifest check", "check a manifest, and whether it fits a livepatch module", manifest)
-    manifest_check.add_argument(
-        "manifest", metavar="MANIFEST", nargs="?", default="", help="a manifest (default: those of the site)"
-    )
-    manifest_check.add_argument("file", metavar="FILE", nargs="?", default="", help="the module (.ko) that it is for")
     add("reload", "have klpd read its policy files anew")
-
-    guard = group("guard", "see, open and close the guard in the kernel")
-    add("guard status", "tell how the guard is", guard)
-    add(
-        "guard open",
-        "let every livepatch in until the guard is closed or the machine boots; for emergencies",
-        guard,
+    group(
+        "guard",
+        "see, open and close the guard in the kernel",
+        ("status", "tell how the guard is", _nothing),
+        (
+            "open",
+            "let every livepatch in until the guard is closed or the machine boots; for emergencies",
+            _nothing,
+        ),
+        ("close", "close the guard again", _nothing),
     )
-    add("guard close", "close the guard again", guard)
     return parser
+
+
+class _LateParser(argparse.ArgumentParser):
+    """A parser that becomes one when something is asked of it: of all commands, one is given.
+
+    `make` adds its arguments then; the settings are ArgumentParser's.
+    """
+
+    def __init__(self, *, make: Arguments, **settings: Any) -> None:  # noqa: ANN401
+        self._pending = (make, settings)
+
+    def __getattr__(self, name: str) -> object:
+        # Called for what is not there: before the parser is made, that is everything that it consists of.
+        pending = vars(self).pop("_pending", None)
+        if pending is None:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name}")
+        make, settings = pending
+        super().__init__(**settings)
+        make(self)
+        return getattr(self, name)
+
+
+def _nothing(command: argparse.ArgumentParser) -> None:
+    """The arguments of a command that takes none of its own."""
+
+
+def _list_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--names", action="store_true", help="nothing but their names; does not ask klpd")
+
+
+def _two_files(command: argparse.ArgumentParser) -> None:
+    command.add_argument("old", metavar="OLD", help="the livepatch module that is followed")
+    command.add_argument("new", metavar="NEW", help="the one that follows it")
 
 
 def _file(command: argparse.ArgumentParser) -> None:
@@ -145,8 +173,44 @@ def _to(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _revert_options(command: argparse.ArgumentParser) -> None:
+    _to(command)
+    _yes(command)
+
+
+def _force_options(command: argparse.ArgumentParser) -> None:
+    _moving(command)
+    _yes(command)
+
+
 def _yes(command: argparse.ArgumentParser) -> None:
     command.add_argument("-y", "--yes", action="store_true", help="do not ask; nor is asked without a terminal")
+
+
+def _blockers_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("-f", "--follow", action="store_true", help="go on until the transition ends")
+
+
+def _job(command: argparse.ArgumentParser) -> None:
+    command.add_argument("job", metavar="ID", type=_id, help="the job's number")
+
+
+def _policy_files(command: argparse.ArgumentParser) -> None:
+    command.add_argument("files", metavar="FILE", nargs="*", help="a policy file (default: those in force)")
+
+
+def _new_manifest(command: argparse.ArgumentParser) -> None:
+    _file(command)
+    command.add_argument(
+        "-o", "--output", metavar="OUTPUT", default="", help="a file to make (default: standard output)"
+    )
+
+
+def _manifest(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "manifest", metavar="MANIFEST", nargs="?", default="", help="a manifest (default: those of the site)"
+    )
+    command.add_argument("file", metavar="FILE", nargs="?", default="", help="the module (.ko) that it is for")
 
 
 def _log_options(command: argparse.ArgumentParser) -> None:
