@@ -9,6 +9,7 @@ CLANG         ?= clang
 LLVM_STRIP    ?= llvm-strip
 PYTHONDIR     ?= $(shell $(SYSTEM_PYTHON) -Ic 'import sysconfig as s; \
   print(s.get_path("purelib", "deb_system" if "deb_system" in s.get_scheme_names() else "posix_prefix"))')
+ZSHDIR        ?= $(PREFIX)/share/zsh/$(if $(wildcard /etc/debian_version),vendor-completions,site-functions)
 
 # A test host leaves most of its two processors idle.
 TEST_PROCESSES ?= 2
@@ -20,7 +21,7 @@ PYTHON := $(VENV)/bin/python
 PACKAGES := binutils clang dbus gcc gcc-aarch64-linux-gnu gcc-powerpc64le-linux-gnu gcc-s390x-linux-gnu kmod libbpf-dev \
   libbpf1 libxml2-utils linux-headers-cloud-amd64 llvm make openssl pandoc polkitd python3-asn1crypto \
   python3-cryptography python3-gi python3-pydbus python3-pyelftools python3-pyudev python3-systemd python3-venv \
-  shellcheck systemd
+  shellcheck systemd zsh
 
 BPF_OBJECTS := $(patsubst %.c,%.o,$(wildcard klpd/kernel/bpf/*.bpf.c))
 BPF_ARCH    := $(shell uname -m | sed 's/x86_64/x86/; s/aarch64/arm64/; s/s390x/s390/; s/ppc64le/powerpc/; s/riscv64/riscv/')
@@ -95,6 +96,7 @@ install: bpf
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/dbus-1/interfaces klpd/daemon/org.klpd1.*.xml
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/polkit-1/actions systemd/org.klpd1.policy
 	install -D -m 644 completions/klpctl.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/klpctl
+	install -D -m 644 completions/_klpctl $(DESTDIR)$(ZSHDIR)/_klpctl
 	if [ -d build/man ]; then for page in build/man/*; do \
 	  install -D -m 644 "$$page" "$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}"; done; fi
 

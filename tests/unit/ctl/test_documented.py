@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Every command and option is in the manual page, and bash completes them: no more and no less."""
+"""Every command and option is in the manual page, and bash and zsh complete them: no more and no less."""
 
 from __future__ import annotations
 
 import argparse
+import os
+import pty
+import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -88,3 +92,43 @@ def test_bash_completes_commands(words: tuple[str, ...]) -> None:
 
 def test_options_before_the_command_do_not_confuse_bash() -> None:
     assert completed("--json", "-H", "revert", "plan", "re") == {"remove", "revert"}
+
+
+def completed_by_zsh(folder: Path, lines: list[str]) -> dict[str, set[str]]:
+    """Each line -> what zsh offers for its last word, at a terminal, with a livepatch in force and a job."""
+    shutil.copy(Path(__file__).with_name("completed.zsh"), folder / ".zshrc")
+    program = folder / "klpctl"
+    program.write_text('#!/bin/sh\ncase $1 in list) echo klp_one ;; jobs) printf "job\\n7\\n" ;; esac\n')
+    program.chmod(0o755)
+    ours, zsh = pty.openpty()
+    environment = {
+        "PATH": f"{folder}:{os.environ['PATH']}",
+        "TERM": "dumb",
+        "ZDOTDIR": str(folder),
+        "COMPLETIONS": str(PROJECT / "completions"),
+        "COMPLETED": str(folder / "completed"),
+        "TYPED": "\n".join(lines),
+    }
+    with subprocess.Popen(
+        ["zsh", "-d", "-i"], stdin=zsh, stdout=zsh, stderr=zsh, env=environment, start_new_session=True
+    ):
+        os.close(zsh)
+        with suppress(OSError):  # EIO: the last of the terminal's users is gone
+            while os.read(ours, 4096):
+                pass
+        os.close(ours)
+    blocks = (folder / "completed").read_text().replace("\n\t", "\t").splitlines()
+    return {line: set(offered) for line, *offered in (each.split("\t") for each in blocks)}
+
+
+def test_zsh_completes_commands_the_options_of_each_and_names(tmp_path: Path) -> None:
+    known = parsers()
+    expected = {" ".join(("klpctl", *words, "")): set(commands_of(known[words])) for words in GROUPS}
+    expected |= {" ".join(("klpctl", *words, "-")): options_of(known[words]) for words in known}
+    expected |= {
+        "klpctl --json -H revert plan re": {"remove", "revert"},
+        "klpctl revert --to ": {"original", "klp_one"},
+        "klpctl disable ": {"klp_one"},
+        "klpctl wait ": {"7"},
+    }
+    assert completed_by_zsh(tmp_path, list(expected)) == expected
