@@ -11,7 +11,7 @@ import argparse
 import hashlib
 import resource
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import atheris
 
@@ -21,6 +21,11 @@ with atheris.instrument_imports(include=["klpd", "tomllib"]):
     import klpd.policy.positions
     import klpd.policy.source  # noqa: F401
     from tests.fuzz.targets import TARGETS, timed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.fuzz.targets import Target
 
 MOST_MEMORY: Final = 512
 """In MiB, beside what the process has before it begins: libFuzzer, a module of 64 MiB unpacked and what that takes, and
@@ -51,9 +56,19 @@ def main() -> None:
         f"-artifact_prefix={found}/",
         "-print_final_stats=1",
     ]
-    atheris.Setup(["tests.fuzz", *limits, *map(str, options.files or [corpus])], timed(target.run))
+    arguments = ["tests.fuzz", *limits, *map(str, options.files or [corpus])]
+    atheris.Setup(arguments, timed(target.run), **_mutators(target))
     _bound_memory()
     atheris.Fuzz()
+
+
+def _mutators(target: Target) -> dict[str, Callable[..., bytes]]:
+    """What makes new inputs, as atheris takes it."""
+
+    def mutate(data: bytes, largest: int, seed: int) -> bytes:
+        return target.mutate(data, largest, seed, atheris.Mutate)
+
+    return {"custom_mutator": mutate} | ({} if target.cross is None else {"custom_crossover": target.cross})
 
 
 def _bound_memory() -> None:

@@ -7,8 +7,8 @@ ends the run as a finding.
 
 from __future__ import annotations
 
-import gzip
-import lzma
+import functools
+import json
 import signal
 import tempfile
 import time
@@ -16,14 +16,32 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from klpd import module
-from klpd.errors import ModuleFormatError, PolicyError
-from klpd.module import Kind
+from klpd.daemon.state_files import boot_id
+from klpd.daemon.store import History, Member, Moment, Store
+from klpd.daemon.unfinished import Unfinished
+from klpd.errors import JobError, ModuleFormatError, PolicyError
+from klpd.judge.planner import Plan
+from klpd.judge.steps import Step
+from klpd.model import Decision, Livepatch, Load, Remove, Verdict
+from klpd.module.signature import read_signature
+from klpd.plain import to_plain
 from klpd.policy import check_file
+from klpd.policy.certificates import certificate_files
+from klpd.policy.convert import Misfit
 from klpd.policy.manifest import parse_manifest
 from klpd.policy.read import read_files
+from klpd.policy.trust import trusting
+from klpd.report import JobReport, JobState, StepReport, StepState
+from tests.fuzz import der_mutator, elf_mutator, packed_mutator, signature_mutator, toml_mutator
+from tests.fuzz.modules import small
+from tests.fuzz.mutation import Crossing, Mutator
+from tests.fuzz.oracles import check
+
+if TYPE_CHECKING:
+    from klpd.judge.rules import Verifier
 
 MOST_SECONDS: Final = 1.0
 """Of processor time for one input, instrumented as the code is."""
@@ -46,13 +64,21 @@ restores = true
 )
 
 
+_KEYS: Final = _TOP / "build" / "fuzz" / "keys"
+_SIGNED: Final = b"what is signed"
+_DIGEST: Final = 64 * "0"
+"""Of the livepatch in the file that the daemon is to have kept."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
-    """``run`` takes one input of at most ``largest`` bytes; ``seeds`` makes the first ones."""
+    """``run`` takes one input of at most ``largest`` bytes; ``seeds`` makes the first ones, and ``mutate`` others."""
 
     run: Callable[[bytes], None]
     seeds: Callable[[], Iterator[bytes]]
     largest: int
+    mutate: Mutator
+    cross: Crossing | None = None
 
 
 def timed(run: Callable[[bytes], None]) -> Callable[[bytes], None]:
@@ -76,15 +102,10 @@ def read_module(data: bytes) -> None:
     """A file of the module tree, as the daemon and klpctl take it."""
     try:
         unpacked = module.unpack(data, file="some.ko")
+        livepatch = module.read_livepatch(unpacked, file="some.ko")
     except ModuleFormatError:
         return
-    kind = module.recognise(unpacked)
-    try:
-        module.read_livepatch(unpacked, file="some.ko")
-    except ModuleFormatError:
-        return
-    if kind in (Kind.ORDINARY, Kind.NO_MODULE):
-        raise AssertionError(f"a livepatch to the reader, and {kind} to what the guard goes by")
+    check(livepatch, unpacked)
 
 
 def read_policy(data: bytes) -> None:
@@ -109,16 +130,64 @@ def read_manifest(data: bytes) -> None:
         parse_manifest(data, "some.livepatch.toml")
 
 
+def read_signed(data: bytes) -> None:
+    """A signature, and whether it is to be trusted: for what was signed, and nothing else."""
+    try:
+        signature = read_signature(data)
+    except ModuleFormatError:
+        return
+    if _verifier()(signature).trusted and signature_mutator.split(data)[0] != _SIGNED:
+        raise AssertionError("trusted for what was not signed")
+
+
+def read_certificate(data: bytes) -> None:
+    """A file of certificates that a policy names."""
+    with tempfile.NamedTemporaryFile() as opened, suppress(Misfit):
+        opened.write(data)
+        opened.flush()
+        certificate_files(opened.name)
+
+
+def read_kept(data: bytes) -> None:
+    """What the daemon kept in /var/lib/klpd, after a crash of the file system."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "livepatches").mkdir()
+        for file in ("history", "jobs", f"livepatches/{_DIGEST}.json", f"livepatches/{_DIGEST}.ko"):
+            (folder / file).write_bytes(data)
+        store = Store(folder)
+        json.dumps(to_plain(store.history))
+        for job in Unfinished(folder).jobs:
+            with suppress(JobError):
+                job.plan(store.find)
+
+
+@functools.cache
+def _keys() -> tuple[Path, ...]:
+    """An RSA and an ECDSA key, made once: other ones would make other first inputs."""
+    from tests.livepatches.signing import ECDSA, RSA, make_key
+
+    _KEYS.mkdir(parents=True, exist_ok=True)
+    keys = {kind: _KEYS / f"{kind[1].replace(':', '')}.pem" for kind in (RSA, ECDSA)}
+    return tuple(path if path.exists() else make_key(path, path.stem, kind=kind) for kind, path in keys.items())
+
+
+@functools.cache
+def _verifier() -> Verifier:
+    return trusting(tuple(certificate_files(str(key)) for key in _keys()))
+
+
 def _modules() -> Iterator[bytes]:
     from tests.livepatches.build import build
     from tests.unit.module.compilers import COMPILERS, example
+    from tests.unit.module.packing import PACK
 
-    files = [path.read_bytes() for path in build().values()]
+    files = [small(path.read_bytes()) for path in build().values()]
     yield from files
-    yield from (example(machine) for machine in COMPILERS)
+    yield from (small(example(machine)) for machine in COMPILERS)
     smallest = min(files, key=len)
-    yield lzma.compress(smallest, check=lzma.CHECK_CRC32)
-    yield gzip.compress(smallest)
+    yield from (smallest + each.removeprefix(_SIGNED) for each in _signed())
+    yield from (pack(smallest) for pack in PACK.values())
 
 
 def _policies() -> Iterator[bytes]:
@@ -126,8 +195,48 @@ def _policies() -> Iterator[bytes]:
         yield from (path.read_bytes() for path in sorted((_TOP / "policy").glob(pattern)))
 
 
+def _signed() -> Iterator[bytes]:
+    from tests.livepatches.signing import sign
+
+    for key in _keys():
+        for options in (("sha256",), ("sha512", "-k")):
+            with tempfile.NamedTemporaryFile() as opened:
+                file = Path(opened.name)
+                file.write_bytes(_SIGNED)
+                sign(file, key, *options)
+                yield file.read_bytes()
+
+
+def _certificates() -> Iterator[bytes]:
+    from tests.livepatches.signing import certificate
+
+    for key in _keys():
+        yield from (certificate(key), certificate(key, "DER"))
+
+
+def _kept() -> Iterator[bytes]:
+    livepatch = Livepatch("klp_one", _DIGEST, 5000, replace=True, states=(), objects=())
+    history = History(boot_id(), (Moment(), Moment((Member("klp_one", _DIGEST),))), (_DIGEST,))
+    verdicts = [Verdict(action, "klp_one", Decision.ALLOW) for action in ("load", "remove")]
+    steps = tuple(StepReport(each, StepState.RUNNING) for each in verdicts)
+    plan = Plan("apply klp_one", (Step(Load(livepatch), verdicts[0]), Step(Remove("klp_one"), verdicts[1])))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        Unfinished(folder).note(JobReport(7, "apply", plan.goal, JobState.RUNNING, steps, uid=0), plan)
+        jobs = (folder / "jobs").read_bytes()
+    yield from (json.dumps(to_plain(livepatch)).encode(), json.dumps(to_plain(history)).encode(), jobs)
+
+
+def _toml(seeds: Callable[[], Iterator[bytes]]) -> Mutator:
+    """A mutation by the words of the first inputs."""
+    return functools.partial(toml_mutator.mutate, words=functools.cache(lambda: toml_mutator.words_of(seeds())))
+
+
 TARGETS: Final = {
-    "module": Target(read_module, _modules, 1 << 20),
-    "policy": Target(read_policy, _policies, 1 << 14),
-    "manifest": Target(read_manifest, lambda: iter(_MANIFESTS), 1 << 14),
+    "module": Target(read_module, _modules, 1 << 20, packed_mutator.mutate, elf_mutator.cross),
+    "policy": Target(read_policy, _policies, 1 << 14, _toml(_policies)),
+    "manifest": Target(read_manifest, lambda: iter(_MANIFESTS), 1 << 14, _toml(lambda: iter(_MANIFESTS))),
+    "signature": Target(read_signed, _signed, 1 << 14, signature_mutator.mutate),
+    "certificate": Target(read_certificate, _certificates, 1 << 14, der_mutator.mutate),
+    "kept": Target(read_kept, _kept, 1 << 14, _toml(_kept)),
 }

@@ -3,15 +3,11 @@
 
 from __future__ import annotations
 
-import ctypes
-import functools
-import gzip
 import lzma
 import subprocess
 import sys
 import tracemalloc
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -20,26 +16,9 @@ from klpd import module
 from klpd.errors import ModuleFormatError
 from klpd.module.compression import XZ_MEMORY
 from tests.unit.module.compilers import example
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from tests.unit.module.packing import PACK
 
 MIB = 1 << 20
-
-
-def zstd(data: bytes) -> bytes:
-    library = ctypes.CDLL("libzstd.so.1")
-    library.ZSTD_compressBound.restype = library.ZSTD_compress.restype = ctypes.c_size_t
-    room = ctypes.create_string_buffer(library.ZSTD_compressBound(ctypes.c_size_t(len(data))))
-    size = library.ZSTD_compress(room, ctypes.c_size_t(len(room)), data, ctypes.c_size_t(len(data)), 3)
-    return room.raw[:size]
-
-
-PACK: dict[str, Callable[[bytes], bytes]] = {
-    "xz": functools.partial(lzma.compress, preset=0),
-    "gzip": functools.partial(gzip.compress, compresslevel=1),
-    "zstd": zstd,
-}
 
 
 @pytest.mark.parametrize("name", PACK)
