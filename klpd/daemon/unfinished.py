@@ -57,7 +57,15 @@ class SavedJob:
         )
 
     def plan(self, find: Callable[[str], Livepatch | None]) -> Plan:
-        """The plan again; `find` gives the livepatch with a digest.  Raises JobError where one is not to be had."""
+        """The plan again; `find` gives the livepatch with a digest.
+
+        Raises JobError where one is not to be had, or the actions are not those of the steps.
+        """
+        if len(self.actions) != len(self.report.steps):
+            raise JobError(
+                f"klpd was restarted, and what it had kept of this job has {len(self.actions)} actions for "
+                f"{len(self.report.steps)} steps; ask for it again"
+            )
         return Plan(
             self.report.goal,
             tuple(

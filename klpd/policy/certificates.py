@@ -90,7 +90,7 @@ def _parse(encoded: bytes, file: str) -> Certificate:
     from asn1crypto import x509
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric import ec, rsa
-    from cryptography.x509 import load_der_x509_certificate
+    from cryptography.x509 import InvalidVersion, load_der_x509_certificate
 
     from klpd.module.signature import common_name, readable
 
@@ -98,6 +98,8 @@ def _parse(encoded: bytes, file: str) -> Certificate:
         key = load_der_x509_certificate(encoded).public_key()
     except UnsupportedAlgorithm:
         key = None
+    except InvalidVersion:
+        raise Misfit(f"the certificate in {file} is of a version that X.509 does not have") from None
     if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
         raise Misfit(f"the key in {file} is neither RSA nor ECDSA; klpd verifies no others")
     certificate = x509.Certificate.load(encoded, strict=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import logging
 import resource
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -59,6 +60,7 @@ def main() -> None:
     arguments = ["tests.fuzz", *limits, *map(str, options.files or [corpus])]
     atheris.Setup(arguments, timed(target.run), **_mutators(target))
     _bound_memory()
+    logging.disable()
     atheris.Fuzz()
 
 

@@ -97,7 +97,7 @@ def cross(data: bytes, other: bytes, largest: int, seed: int) -> bytes:
     rng = random.Random(seed)
     module, giver = Module.of(data), Module.of(other)
     if module is None or giver is None:
-        return data[: rng.randrange(len(data) + 1)] + other[rng.randrange(len(other) + 1) :]
+        return (data[: rng.randrange(len(data) + 1)] + other[rng.randrange(len(other) + 1) :])[:largest]
     given = rng.choice(giver.sections)
     taken = next((number for number, each in enumerate(module.sections) if each.name == given.name), None)
     if taken is None or rng.random() < 0.2:
@@ -106,7 +106,8 @@ def cross(data: bytes, other: bytes, largest: int, seed: int) -> bytes:
         module.sections[taken] = given
     if rng.random() < 0.2:
         module.tail = giver.tail
-    return module.done()
+    crossed = module.done()
+    return crossed if len(crossed) <= largest else data[:largest]
 
 
 def _contents(module: Module, rng: random.Random, kind: int | None = None) -> Section | None:

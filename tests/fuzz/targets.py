@@ -64,6 +64,8 @@ restores = true
 )
 
 
+_MEMORY: Final = "/dev/shm"
+"""Where files that one input needs are written: a disk would be waited for."""
 _KEYS: Final = _TOP / "build" / "fuzz" / "keys"
 _SIGNED: Final = b"what is signed"
 _DIGEST: Final = 64 * "0"
@@ -110,7 +112,7 @@ def read_module(data: bytes) -> None:
 
 def read_policy(data: bytes) -> None:
     """A policy file: what `klpctl policy check` complains of, and what the daemon does."""
-    with tempfile.NamedTemporaryFile() as opened:
+    with tempfile.NamedTemporaryFile(dir=_MEMORY) as opened:
         opened.write(data)
         opened.flush()
         file = Path(opened.name)
@@ -142,7 +144,7 @@ def read_signed(data: bytes) -> None:
 
 def read_certificate(data: bytes) -> None:
     """A file of certificates that a policy names."""
-    with tempfile.NamedTemporaryFile() as opened, suppress(Misfit):
+    with tempfile.NamedTemporaryFile(dir=_MEMORY) as opened, suppress(Misfit):
         opened.write(data)
         opened.flush()
         certificate_files(opened.name)
@@ -150,7 +152,7 @@ def read_certificate(data: bytes) -> None:
 
 def read_kept(data: bytes) -> None:
     """What the daemon kept in /var/lib/klpd, after a crash of the file system."""
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(dir=_MEMORY) as name:
         folder = Path(name)
         (folder / "livepatches").mkdir()
         for file in ("history", "jobs", f"livepatches/{_DIGEST}.json", f"livepatches/{_DIGEST}.ko"):

@@ -76,6 +76,15 @@ def test_a_livepatch_whose_file_is_gone_is_named(tmp_path: Path) -> None:
         Unfinished(tmp_path).jobs[0].plan(lambda _digest: None)
 
 
+def test_a_job_whose_actions_are_not_those_of_its_steps_is_not_planned_again(tmp_path: Path) -> None:
+    Unfinished(tmp_path).note(REPORT, PLAN)
+    saved = json.loads((tmp_path / "jobs").read_text())
+    del saved["jobs"][0]["actions"][0]
+    (tmp_path / "jobs").write_text(json.dumps(saved))
+    with pytest.raises(JobError, match="1 actions for 2 steps; ask for it again"):
+        Unfinished(tmp_path).jobs[0].plan(KNOWN.get)
+
+
 @pytest.mark.parametrize("change", [{"boot_id": "another"}, {"jobs": 5}], ids=["of another boot", "of another shape"])
 def test_what_does_not_concern_this_kernel_or_makes_no_sense_is_nothing(
     tmp_path: Path, change: dict[str, object]

@@ -243,6 +243,10 @@ def test_the_last_file_says_which_certificates_count(keys: dict[str, Path], file
     assert site.policy(*reversed(texts)).trust(read(file)).standing is Standing.TRUSTED
 
 
+# The version of a certificate in DER: a number in [0], one less than its name (RFC 5280, 4.1)
+_VERSION_3, _VERSION_11 = (bytes([0xA0, 3, 2, 1, number]) for number in (2, 10))
+
+
 def test_what_is_no_certificate_is_complained_about_with_its_place(site: Site, tmp_path: Path) -> None:
     ed25519 = make_key(tmp_path / "ed25519.pem", NAME, kind=("-newkey", "ed25519"))
     wrong = {
@@ -251,6 +255,7 @@ def test_what_is_no_certificate_is_complained_about_with_its_place(site: Site, t
         b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n": "is no certificate, PEM or DER",
         b"-----BEGIN NOTHING-----\nAAAA\n-----END NOTHING-----\n": "there is no certificate in",
         certificate(ed25519): "is neither RSA nor ECDSA",
+        certificate(ed25519, "DER").replace(_VERSION_3, _VERSION_11): "is of a version that X.509 does not have",
     }
     bad = tmp_path / "bad.pem"
     for content, message in wrong.items():
