@@ -35,7 +35,7 @@ from klpd.policy.manifest import parse_manifest
 from klpd.policy.read import read_files
 from klpd.policy.trust import trusting
 from klpd.report import JobReport, JobState, StepReport, StepState
-from tests.fuzz import der_mutator, elf_mutator, packed_mutator, signature_mutator, toml_mutator
+from tests.fuzz import certificate_mutator, elf_mutator, packed_mutator, signature_mutator, toml_mutator
 from tests.fuzz.modules import small
 from tests.fuzz.mutation import Crossing, Mutator
 from tests.fuzz.oracles import check
@@ -239,6 +239,6 @@ TARGETS: Final = {
     "policy": Target(read_policy, _policies, 1 << 14, _toml(_policies)),
     "manifest": Target(read_manifest, lambda: iter(_MANIFESTS), 1 << 14, _toml(lambda: iter(_MANIFESTS))),
     "signature": Target(read_signed, _signed, 1 << 14, signature_mutator.mutate),
-    "certificate": Target(read_certificate, _certificates, 1 << 14, der_mutator.mutate),
+    "certificate": Target(read_certificate, _certificates, 1 << 14, certificate_mutator.mutate),
     "kept": Target(read_kept, _kept, 1 << 14, _toml(_kept)),
 }

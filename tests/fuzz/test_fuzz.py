@@ -11,7 +11,7 @@ import pytest
 
 from tests.fuzz.targets import MOST_SECONDS, TARGETS, timed
 
-SECONDS = 20
+SECONDS = 12
 START = 300  # seconds, for imports, the test livepatches and the first inputs, where others keep the machine busy
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import struct
 import tempfile
+import time
 import tracemalloc
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -31,11 +32,15 @@ from tests.unit.module.compilers import COMPILERS, example, layout
 from tests.unit.module.forgery import Forgery
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from klpd.judge.rules import Verifier
     from klpd.layout import KernelLayout
 
 MOST_MEMORY: Final = 64 << 20
 """What klpd/module/reader.py promises, in bytes, beside the file."""
+MOST_SECONDS: Final = 2.0
+"""Of processor time, for files that take as much as there can be: a quarter of that, unless the machine is busy."""
 REAL: Final = ("klp_callbacks", "klp_cmdline_v4", "klp_kpatch_build", "klp_klp_build", "klp_allocated", "klp_ordinary")
 LAYOUTS: Final = ((), ("REORDERED",))
 """Of kernels that tell theirs, as macros of example.c."""
@@ -230,8 +235,32 @@ def far_away() -> bytes:
     return file.set_section(file.index(".bss"), sh_size=2 << 30).done()
 
 
-@pytest.mark.parametrize("make", [many_sections, many_relocations, many_symbols, many_tags, many_functions, far_away])
-def test_memory_is_bounded(make: functools.partial[bytes]) -> None:
+def many_sizes() -> bytes:
+    """Zeros behind the first object that entries of many a size fit into, and a pointer at the end that fits none."""
+    file = Forgery(example())
+    size = 8 * 2**6 * 3**4 * 5 * 7
+    data = file.content(".data")
+    rows = struct.iter_unpack("<QQq", file.content(".rela.data"))
+    entries = {offset: (info, addend) for offset, info, addend in rows}
+    at = file.symbol("patch") + 8
+    info, old = entries[at]
+    (value,) = struct.unpack_from("<Q", file.content(".symtab"), (info >> 32) * 24 + 8)
+    start = len(data) - value
+    entries |= {at: (info, start), len(data) + 8: (info, start + 16), len(data) + size - 8: (info, old)}
+    symbol = struct.pack("<IBBHQQ", 0, 1, 0, file.index(".data"), len(data), size)
+    return (
+        file.replace(".data", data + bytes(size))
+        .replace(".rela.data", b"".join(struct.pack("<QQq", offset, *entries[offset]) for offset in entries))
+        .replace(".symtab", file.content(".symtab") + symbol)
+        .done()
+    )
+
+
+WORST: Final = (many_sections, many_relocations, many_symbols, many_tags, many_functions, far_away)
+
+
+@pytest.mark.parametrize("make", WORST)
+def test_memory_is_bounded(make: Callable[[], bytes]) -> None:
     data = make()
     read(originals()[0])  # imports
 
@@ -243,3 +272,18 @@ def test_memory_is_bounded(make: functools.partial[bytes]) -> None:
         tracemalloc.stop()
 
     assert peak < MOST_MEMORY
+
+
+@pytest.mark.parametrize("make", [*WORST, many_sizes])
+def test_time_is_bounded(make: Callable[[], bytes]) -> None:
+    data = make()
+    read(originals()[0])  # imports
+
+    began = time.process_time()
+    read(data)
+
+    assert time.process_time() - began < MOST_SECONDS
+
+
+def test_sizes_of_entries_are_tried_within_a_bound() -> None:
+    assert str(read(many_sizes())) == "some.ko: its klp_patch has more than 16384 entries, which are not read"
