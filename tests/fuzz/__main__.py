@@ -17,7 +17,10 @@ from typing import TYPE_CHECKING, Final
 import atheris
 
 # Before anything else imports them; what klpd imports late must be there as well.
-with atheris.instrument_imports(include=["klpd", "tomllib"]):
+with atheris.instrument_imports(include=["klpd", "tomllib", "asn1crypto"]):
+    import asn1crypto.cms
+    import asn1crypto.pem
+    import asn1crypto.x509
     import klpd.module.zstd
     import klpd.policy.positions
     import klpd.policy.source  # noqa: F401
