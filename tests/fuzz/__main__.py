@@ -20,7 +20,8 @@ import atheris
 with atheris.instrument_imports(include=["klpd", "tomllib", "asn1crypto"]):
     import asn1crypto.cms
     import asn1crypto.pem
-    import asn1crypto.x509
+    import asn1crypto.x509  # noqa: F401
+
     import klpd.module.zstd
     import klpd.policy.positions
     import klpd.policy.source  # noqa: F401
