@@ -167,11 +167,20 @@ def read_kept(data: bytes) -> None:
 @functools.cache
 def _keys() -> tuple[Path, ...]:
     """An RSA and an ECDSA key, made once: other ones would make other first inputs."""
-    from tests.livepatches.signing import ECDSA, RSA, make_key
+    from tests.livepatches.signing import ECDSA, RSA
 
     _KEYS.mkdir(parents=True, exist_ok=True)
-    keys = {kind: _KEYS / f"{kind[1].replace(':', '')}.pem" for kind in (RSA, ECDSA)}
-    return tuple(path if path.exists() else make_key(path, path.stem, kind=kind) for kind, path in keys.items())
+    return tuple(_key(_KEYS / f"{name}.pem", kind) for name, kind in (("rsa", RSA), ("ecdsa", ECDSA)))
+
+
+def _key(path: Path, kind: tuple[str, ...]) -> Path:
+    """The key in this file; where several make it at once, the first stays."""
+    from tests.livepatches.signing import make_key
+
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder, suppress(FileExistsError):
+        if not path.exists():
+            path.hardlink_to(make_key(Path(folder) / path.name, path.stem, kind=kind))
+    return path
 
 
 @functools.cache
