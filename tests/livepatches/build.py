@@ -93,9 +93,9 @@ def _write(folder: Path, sources: dict[str, str]) -> None:
 
 def kbuild(headers: Headers, folder: Path) -> None:
     """Build the modules that `folder` has a Kbuild file for, in it.  Raises BuildError with what the compiler said."""
-    command = ["make", "-C", str(headers.folder), f"M={folder}", f"-j{os.cpu_count() or 1}"]
     # Without debug information: the reader must not need it, and the build ids would depend on the folder's name.
-    command += ["CONFIG_DEBUG_INFO=", "CONFIG_DEBUG_INFO_BTF_MODULES=", "modules"]
+    without = ("CONFIG_DEBUG_INFO=", "CONFIG_DEBUG_INFO_BTF_MODULES=")
+    command = headers.make(folder, f"-j{os.cpu_count() or 1}", *without, "modules")
     try:
         done = subprocess.run(
             command,

@@ -20,8 +20,13 @@
 #include <linux/sched/task.h>
 #include <linux/seq_file.h>
 #include <linux/uaccess.h>
+#include <linux/version.h>
 
 #include "klp_test_target.h"
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 14, 0)
+#define __state state
+#endif
 
 static struct klp_test_gate gate = {
 	.queue = __WAIT_QUEUE_HEAD_INITIALIZER(gate.queue),

@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     default = Options()
 
     def kernel_option(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--kernel", choices=kernel.KERNELS, default="stock", help="Debian 12's own, or its backports'")
+        sub.add_argument("--kernel", choices=kernel.KERNELS, default="stock", help="Debian 12's own, or another's")
 
     def machine_options(sub: argparse.ArgumentParser) -> None:
         kernel_option(sub)

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 KEYRING: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 SUITE: Final = "bookworm"
 BACKPORTS: Final = f"{SUITE}-backports"
+# The Debian before, of which only the kernel is of use here, and the one after.
+OLDER: Final = "bullseye-security"
+NEWER: Final = "trixie"
+NEWER_BACKPORTS: Final = f"{NEWER}-backports"
 _SUITES: Final = {
     SUITE: "http://deb.debian.org/debian/",
     f"{SUITE}-updates": "http://deb.debian.org/debian/",
@@ -71,6 +75,13 @@ def sources(cache: Cache) -> list[str]:
     return cache.note("sources", _stamp(_INPUTS), lambda: "\n".join(_sources())).splitlines()
 
 
+def sources_of(cache: Cache, *suites: str) -> list[str]:
+    """One-line entries for other suites of Debian, from the same mirrors."""
+    mirrors = json.loads(cache.note("mirrors", _stamp(_INPUTS), lambda: json.dumps(_mirrors())))
+    kinds = (f"{SUITE}-security" if suite.endswith("-security") else SUITE for suite in suites)
+    return [_entry(mirrors[kind], suite) for suite, kind in zip(suites, kinds, strict=True)]
+
+
 def _sources() -> list[str]:
     return [_entry(uri, suite) for suite, uri in _mirrors().items()]
 
@@ -105,10 +116,10 @@ def _options(cache: Cache, suite: str | None) -> list[str]:
 
     def update(folder: Path) -> None:
         (folder / "lists/partial").mkdir(parents=True)
-        (folder / "sources.list").write_text(f"{_entry(_mirrors()[SUITE], suite)}\n")
+        (folder / "sources.list").write_text("\n".join(sources_of(cache, suite)) + "\n")
         run(["apt-get", *_private(folder), "update"])
 
-    return _private(cache.get("lists", digest(source(__file__), suite, _stamp(_SOURCES)), update, keep=2))
+    return _private(cache.get("lists", digest(source(__file__), suite, _stamp(_SOURCES)), update, keep=6))
 
 
 def _private(folder: Path) -> list[str]:

@@ -45,7 +45,7 @@ def build(cache: Cache, kernel: Unpacked, say: Callable[[str], None]) -> tuple[P
         run([*prefix, "sh", "-c", _ASSEMBLE, "assemble", root_tar, SIZE], cwd=work)
         (work / "image").rename(folder / "image")
 
-    return cache.get("image", key, fill, keep=4) / "image", key
+    return cache.get("image", key, fill, keep=8) / "image", key
 
 
 def _write_overlay(path: Path, kernel: Unpacked) -> None:

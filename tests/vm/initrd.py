@@ -65,7 +65,7 @@ def build(cache: Cache, kernel: Unpacked) -> Path:
         apt.unpack(apt.download(cache, _BUSYBOX, version, folder), folder)
         (folder / "initrd").write_bytes(archive(_nodes((folder / "bin/busybox").read_bytes(), kernel)))
 
-    return cache.get("initrd", digest(source(__file__), kernel.key, version), fill, keep=4) / "initrd"
+    return cache.get("initrd", digest(source(__file__), kernel.key, version), fill, keep=8) / "initrd"
 
 
 def _nodes(busybox: bytes, kernel: Unpacked) -> list[Node]:

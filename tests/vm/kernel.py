@@ -30,7 +30,9 @@ class Kernel:
 # The cloud flavour is built from the same source with the same livepatch and BPF options, and a third of the size.
 STOCK: Final = Kernel("linux-image-cloud-amd64")
 BACKPORT: Final = Kernel("linux-image-cloud-amd64", apt.BACKPORTS)
-KERNELS: Final = {"stock": STOCK, "backport": BACKPORT}
+OLDEST: Final = Kernel("linux-image-cloud-amd64", apt.OLDER)
+NEWEST: Final = Kernel("linux-image-cloud-amd64", apt.NEWER_BACKPORTS)
+KERNELS: Final = {"oldest": OLDEST, "stock": STOCK, "backport": BACKPORT, "newest": NEWEST}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +68,29 @@ def unpack(cache: Cache, kernel: Kernel) -> Unpacked:
     name = release(cache, kernel)
 
     def build(folder: Path) -> None:
-        deb = apt.download(cache, f"linux-image-{name}", version, folder, kernel.suite)
-        apt.unpack(deb, folder)
-        deb.unlink()
+        for package in _parts(cache, name, kernel.suite):
+            deb = apt.download(cache, package, version, folder, kernel.suite)
+            apt.unpack(deb, folder)
+            deb.unlink()
+        if not (folder / "lib").exists():
+            (folder / "lib").symlink_to("usr/lib")
+        modules = folder / "lib/modules" / name
+        if (modules / "vmlinuz").exists():
+            (folder / "vmlinuz").symlink_to(f"lib/modules/{name}/vmlinuz")
+        else:
+            (folder / "vmlinuz").symlink_to(f"boot/vmlinuz-{name}")
         run(["depmod", "--basedir", folder, name])
 
     key = digest(source(__file__), name, version)
-    folder = cache.get("kernel", key, build, keep=4)
-    return Unpacked(name, folder / f"boot/vmlinuz-{name}", folder / f"lib/modules/{name}", key)
+    folder = cache.get("kernel", key, build, keep=8)
+    return Unpacked(name, folder / "vmlinuz", folder / "lib/modules" / name, key)
+
+
+def _parts(cache: Cache, name: str, suite: str | None) -> list[str]:
+    """The packages that a kernel is in: one, or since 7.x several that it depends on."""
+    package = f"linux-image-{name}"
+    others = [f"linux-{part}-{name}" for part in ("base", "binary", "modules")]
+    return [package, *(each for each in apt.dependencies(cache, package, suite) if each in others)]
 
 
 def load_order(modules: Path, wanted: Sequence[str]) -> list[Path]:

@@ -37,7 +37,7 @@ KERNEL_ARGUMENTS: Final = (
     f"root=/dev/vda rw console={guest.CONSOLE} quiet panic=-1 oops=panic mitigations=off random.trust_cpu=on "
     "rcupdate.rcu_expedited=1 systemd.show_status=0"
 )
-_KEEP: Final = 12  # the tests ask for two kernels and several command lines, and each has templates of its own
+_KEEP: Final = 16  # the tests ask for four kernels and several command lines, and each has templates of its own
 
 
 class NoAgent(HarnessError):
