@@ -30,7 +30,7 @@ def bootstrap(folder: Path, suite: str, sources: Sequence[str], packages: Sequen
     arguments = [*_OPTIONS, *options, f"--include={','.join(packages)}", suite, f"{folder}/root.tar"]
     arguments.append(f"{folder}/sources.list")
     if os.geteuid() == 0:
-        run(["mmdebstrap", "--mode=root", *arguments], env={"TMPDIR": str(folder.parent)})
+        run(["mmdebstrap", "--mode=root", *arguments], env={"TMPDIR": str(folder)})
     else:
         # The namespace's root is nobody's friend outside of it and cannot enter a user's home: it works in /tmp.
         run(["mmdebstrap", "--mode=unshare", *arguments], hint=_UNSHARE_HINT)

@@ -22,6 +22,7 @@ from tests.vm.livepatches import (
     set_policy,
     wait_settled,
 )
+from tests.vm.marks import on_the_newest_too
 
 if TYPE_CHECKING:
     from tests.vm.channel import RemoteCommand
@@ -94,6 +95,7 @@ def test_compressed_livepatches_are_judged_by_what_they_unpack_to(host: Host) ->
         host.run(f"{reader} {TREE}/klp_cmdline_v1.ko.xz", check=True)
 
 
+@on_the_newest_too
 def test_a_file_whose_content_is_swapped_between_open_and_load_is_refused(host: Host) -> None:
     set_policy(host, ALLOW_ALL)
     put_into_tree(host, "klp_add")

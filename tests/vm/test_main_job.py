@@ -20,7 +20,7 @@ from tests.vm.livepatches import (
     set_policy,
     wait_settled,
 )
-from tests.vm.marks import on_every_kernel
+from tests.vm.marks import on_every_kernel, on_the_newest_too
 
 if TYPE_CHECKING:
     from tests.vm.host import Host
@@ -38,7 +38,7 @@ sticky = true
 """
 
 
-@on_every_kernel
+@on_the_newest_too
 def test_all_lines_of_defence_are_up(host: Host) -> None:
     status = json.loads(host.run("klpctl status --json", check=True).stdout)
     assert {each["name"]: each["state"] for each in status["defences"]} == {
@@ -48,7 +48,7 @@ def test_all_lines_of_defence_are_up(host: Host) -> None:
     }
 
 
-@on_every_kernel
+@on_the_newest_too
 def test_apply_loads_and_waits_and_the_next_version_replaces_it(host: Host) -> None:
     set_policy(host, ALLOW_ALL)
     put_livepatches(host, "klp_cmdline_v1", "klp_cmdline_v2")
@@ -68,7 +68,7 @@ def test_applying_what_is_applied_is_success_and_said(host: Host) -> None:
     assert "nothing to do" in again.stdout
 
 
-@on_every_kernel
+@on_the_newest_too
 def test_a_downgrade_by_plain_insmod_is_vetoed_before_any_code_of_the_module_runs(host: Host) -> None:
     set_policy(host, ALLOW_ALL)
     put_into_tree(host, "klp_cmdline_v1", "klp_cmdline_v2")
