@@ -58,9 +58,7 @@ def signal_klpd(host: Host, name: str) -> None:
 def wait_for_another(host: Host, before: str) -> None:
     """Wait until the service manager has put a klpd in the place of the process `before`, and it is up."""
     now = "$(systemctl show --property MainPID --value klpd)"
-    host.run(
-        f"until systemctl is-active --quiet klpd && test {now} != {before}; do sleep 0.2; done", check=True, timeout=60
-    )
+    host.run(f"until systemctl is-active --quiet klpd && test {now} != {before}; do sleep 0.2; done", check=True)
 
 
 def spawn_held(host: Host, command: str) -> RemoteCommand:
