@@ -65,10 +65,20 @@ struct pass {
 	__u64 size;
 };
 
+/* A task, and when it started: the kernel uses the memory of one that has ended again. */
+struct loader {
+	__u64 task;
+	__u64 start_time;
+};
+
+/*
+ * Not task storage: newer kernels allocate that by kmalloc_nolock(), which gives nothing on a processor without
+ * cmpxchg16b.  Here all memory is there from the start, and what tasks leave behind that ended goes when room is needed.
+ */
 struct {
-	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct loader);
 	__type(value, struct pass);
 } passes SEC(".maps");
 
@@ -148,9 +158,17 @@ static __always_inline long checked(long answer)
 	return answer >= -ENOSYS && answer <= 0 ? answer : -EPERM;
 }
 
+static __always_inline struct loader current_loader(void)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+
+	return (struct loader){ (__u64)task, BPF_CORE_READ(task, start_time) };
+}
+
 static __always_inline long gate(__u64 buf, __u64 size, __u8 way)
 {
 	struct pass pass = { .size = size };
+	struct loader loader = current_loader();
 	struct recognised seen = {};
 	__u32 in_mode = mode();
 	struct guard_counters *c = count();
@@ -159,7 +177,7 @@ static __always_inline long gate(__u64 buf, __u64 size, __u8 way)
 	struct guard_event *e;
 	long answer = -EPERM;
 
-	bpf_task_storage_delete(&passes, bpf_get_current_task_btf());
+	bpf_map_delete_elem(&passes, &loader);
 	if (input == INPUT_PLAIN) {
 		if (c)
 			__sync_fetch_and_add(&c->plain, 1);
@@ -182,7 +200,7 @@ static __always_inline long gate(__u64 buf, __u64 size, __u8 way)
 	if (verdict == VERDICT_ALLOWED || in_mode == MODE_OBSERVE || in_mode == MODE_OFF)
 		answer = 0;
 	if (!answer)
-		bpf_task_storage_get(&passes, bpf_get_current_task_btf(), &pass, BPF_LOCAL_STORAGE_GET_F_CREATE);
+		bpf_map_update_elem(&passes, &loader, &pass, BPF_ANY);
 
 	if (c)
 		__sync_fetch_and_add(answer ? &c->refused : &c->allowed, 1);
@@ -256,15 +274,17 @@ long BPF_PROG(entry_created, struct kernfs_node *folder, struct kernfs_node *ent
 	struct guard_counters *c = count();
 	int verdict = VERDICT_UNAPPROVED;
 	struct guard_event *e;
+	struct loader loader;
 	long answer = -EPERM;
 	struct pass *pass;
 
 	if (!is_livepatch_folder(folder) || mode() == MODE_OFF)
 		return 0;
-	pass = bpf_task_storage_get(&passes, bpf_get_current_task_btf(), 0, 0);
+	loader = current_loader();
+	pass = bpf_map_lookup_elem(&passes, &loader);
 	if (pass) {
 		if (!pass->generation || (c && pass->generation == c->generation)) {
-			bpf_task_storage_delete(&passes, bpf_get_current_task_btf());
+			bpf_map_delete_elem(&passes, &loader);
 			return 0;
 		}
 		verdict = VERDICT_STALE;

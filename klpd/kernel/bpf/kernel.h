@@ -19,13 +19,12 @@ typedef __u32 __wsum;
 enum bpf_map_type {
 	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,
+	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_RINGBUF = 27,
-	BPF_MAP_TYPE_TASK_STORAGE = 29,
 };
 
 enum {
-	BPF_F_NO_PREALLOC = 1,
-	BPF_LOCAL_STORAGE_GET_F_CREATE = 1,
+	BPF_ANY = 0,
 };
 
 #include <bpf/bpf_helpers.h>
@@ -74,6 +73,7 @@ struct klp_patch {
 struct task_struct {
 	int pid;
 	int tgid;
+	__u64 start_time;
 	int patch_state;
 	char comm[TASK_COMM_LEN];
 };
