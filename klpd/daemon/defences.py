@@ -74,6 +74,6 @@ def reconcile_defence(memory: object | None, why_not: str) -> Defence:
         return Defence(
             "reconcile",
             DefenceState.DEGRADED,
-            f"states come from files only, since kernel memory cannot be read: {why_not}",
+            f"states come from files only: {why_not}",
         )
     return Defence("reconcile", DefenceState.UP, "the installed stack and its states are read from the kernel")
