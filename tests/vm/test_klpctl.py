@@ -163,5 +163,5 @@ def asked(host: Host, command: str) -> RemoteCommand:
     """Start a command that has a password asked for; while it waits for that, others are answered."""
     running = host.spawn(command, terminal=(24, 100))
     running.wait_for_output("Password: ", 60)
-    host.run("klpctl status && klpctl check /tmp/klp_add.ko", user="alice", timeout=20, check=True)
+    host.run("klpctl status && klpctl check /tmp/klp_add.ko", user="alice", check=True)
     return running
