@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from enum import IntEnum
+from errno import ECANCELED
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -161,6 +162,13 @@ class KernelError(KlpdError):
     def of(cls, what: str, error: OSError) -> KernelError:
         """`error`, with a sentence of what was tried."""
         return cls(what, error.errno or 0)
+
+
+class OvertakenError(KernelError):
+    """The stack was no longer the one that an action had been judged on, and nothing was done."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}, since the stack is no longer the one that this was judged on", ECANCELED)
 
 
 class GuardError(KlpdError):

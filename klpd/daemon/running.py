@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from klpd.daemon.stragglers import straggler
-from klpd.errors import KernelError
+from klpd.errors import KernelError, OvertakenError
 from klpd.judge.declared import stack_with_manifests
 from klpd.kernel import modules, sysfs
 from klpd.kernel.log import KernelLog
@@ -32,17 +35,23 @@ _PATCHED: Final = 1  # KLP_PATCHED, or KLP_TRANSITION_PATCHED since Linux 6.10; 
 
 
 class Kernel(Protocol):
-    """What a sequence does to a kernel and sees of it.  Every method may raise KernelError."""
+    """What a sequence does to a kernel and sees of it.  Every method may raise KernelError.
+
+    `generation` is that of the stack that an action was judged on: where the stack is another by now, nothing is done,
+    and OvertakenError is raised.
+    """
 
     def stack(self) -> Stack: ...
 
     def load(self, data: bytes, name: str, generation: int) -> None:
-        """Load these bytes, which were judged against the stack of that generation."""
+        """Load these bytes."""
         ...
 
-    def set_enabled(self, name: str, *, enabled: bool) -> None: ...
+    def set_enabled(self, name: str, *, enabled: bool, generation: int) -> None:
+        """Disable a livepatch, or reverse its transition: which of them the kernel does depends on the stack."""
+        ...
 
-    def force(self, name: str) -> None:
+    def force(self, name: str, generation: int) -> None:
         """Force the livepatch's transition to its end."""
         ...
 
@@ -57,6 +66,24 @@ class Kernel(Protocol):
         ...
 
     def wake(self) -> None: ...
+
+
+class _Looks:
+    """Generations where there is no guard to count them: each look that shows another stack begins one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._generation = 0
+        self._last: tuple[tuple[str, bool, bool], ...] = ()
+
+    def numbered(self, look: Callable[[], Stack]) -> Stack:
+        with self._lock:
+            stack = look()
+            seen = tuple((each.name, each.enabled, each.transition) for each in stack.livepatches)
+            if seen != self._last:
+                self._last = seen
+                self._generation += 1
+            return replace(stack, generation=self._generation)
 
 
 class RunningKernel:
@@ -78,16 +105,23 @@ class RunningKernel:
         self._guard = guard
         self._known = known
         self._transitions = transitions
+        self._looks = _Looks()
 
     def stack(self) -> Stack:
-        generation = 0 if self._guard is None else self._guard.generation()
-        return stack_with_manifests(read_stack(self._memory, self._known, generation=generation), self._policy())
+        guard = self._guard
+        if guard is not None:
+            stack = read_stack(self._memory, self._known, generation=guard.generation())
+        else:
+            stack = self._looks.numbered(lambda: read_stack(self._memory, self._known))
+        return stack_with_manifests(stack, self._policy())
 
     def load(self, data: bytes, name: str, generation: int) -> None:
         with KernelLog() as log:
             try:
                 self._load(data, name, generation)
             except KernelError as error:
+                if error.errno == errno.EPERM:  # an approval of another generation is void
+                    self._check_generation(f"cannot load {name}", generation)
                 raise KernelError(f"cannot load {name}", error.errno, log.complaints()) from error
 
     def _load(self, data: bytes, name: str, generation: int) -> None:
@@ -101,11 +135,18 @@ class RunningKernel:
         finally:
             self._guard.withdraw(digest)
 
-    def set_enabled(self, name: str, *, enabled: bool) -> None:
+    def set_enabled(self, name: str, *, enabled: bool, generation: int) -> None:
+        self._check_generation(f"{name} was not {'enabled' if enabled else 'disabled'}", generation)
         sysfs.write_enabled(name, enabled=enabled)
 
-    def force(self, name: str) -> None:
+    def force(self, name: str, generation: int) -> None:
+        self._check_generation(f"the transition of {name} was not forced", generation)
         sysfs.write_force(name)
+
+    def _check_generation(self, what: str, generation: int) -> None:
+        present = self.stack().generation if self._guard is None else self._guard.generation()
+        if present != generation:
+            raise OvertakenError(what)
 
     def remove(self, name: str) -> None:
         modules.remove_module(name)

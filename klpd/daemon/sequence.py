@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from klpd.daemon.running import Kernel
-from klpd.errors import JobError, KernelError, TimedOutError, VetoedError
+from klpd.errors import JobError, KernelError, OvertakenError, TimedOutError, VetoedError
 from klpd.judge.rules import OnTimeout, Policy
 from klpd.judge.verdict import judge, obstructs
 from klpd.model import Decision, Disable, Force, Load, Remove, Reverse, target
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _LOOK: Final = 1.0
 """Seconds between two looks at the tasks of a running transition: the kernel itself tries as often to end it."""
+_MOST_TRIES: Final = 5
+"""How often an action is judged anew because the stack became another one before the kernel could do it."""
 _PATIENCE_STEP: Final = 0.05
 _REMOVAL_PATIENCE: Final = 5.0
 """Seconds for the last reference to a disabled livepatch's module to go (klp_free_patch_finish runs on a worker)."""
@@ -46,6 +48,10 @@ class CanceledError(JobError):
     """The sequence was ended early, as asked."""
 
     dbus_name = "org.klpd1.Error.Canceled"
+
+
+class _OverError(JobError):
+    """The transition that was to be reversed or forced is over, or goes elsewhere; nothing was done."""
 
 
 def veto(verdict: Verdict) -> VetoedError:
@@ -153,26 +159,19 @@ class Sequence:
                 self._take(action)
 
     def _take(self, action: Action) -> None:
-        stack, verdict = self._judged(action)
+        stack, verdict = self._done(action)
         expected = _outcomes(stack, action)
         match action:
             case Load(livepatch):
-                self.kernel.load(self.data_of(livepatch.digest), livepatch.name, stack.generation)
                 if verdict.decision is Decision.ALLOW:
                     self.approved(livepatch.digest)
                 self._await_goal(livepatch.name, enabled=True)
             case Disable(name):
-                self.kernel.set_enabled(name, enabled=False)
                 self._await_goal(name, enabled=False)
-            case Reverse(name):
-                moving = stack.transition
-                self.kernel.set_enabled(name, enabled=moving is None or not moving.enabled)
+            case Reverse(name) | Force(name):
                 self._await_transition(name)
-            case Force(name):
-                self.kernel.force(name)
-                self._await_transition(name)
-            case Remove(name):
-                self._remove(name)
+            case Remove():
+                pass
         found = self._found(expected)
         if found not in expected:
             raise JobError(
@@ -190,13 +189,45 @@ class Sequence:
                 return found
             time.sleep(_PATIENCE_STEP)
 
-    def _judged(self, action: Action) -> tuple[Stack, Verdict]:
-        stack = self.kernel.stack()
-        policy = self.policy()
-        verdict = judge(stack, action, policy)
-        if obstructs(verdict, policy):
-            raise veto(verdict)
-        return stack, verdict
+    def _done(self, action: Action, moving: Installed | None = None) -> tuple[Stack, Verdict]:
+        """Have the kernel do `action`; the stack and the verdict that it was done on.
+
+        The kernel does it on the very stack that it was judged on, or not at all: then it is judged anew.  `moving` is
+        the livepatch whose transition is to be reversed or forced, as it was met; None: as it is now.
+
+        Raises VetoedError, _OverError where that transition has ended or goes elsewhere, and KernelError.
+        """
+        tries = 0
+        while True:
+            tries += 1
+            stack = self.kernel.stack()
+            if isinstance(action, Reverse | Force):
+                moving = _still_moving(stack, action, moving)
+            policy = self.policy()
+            verdict = judge(stack, action, policy)
+            if obstructs(verdict, policy):
+                raise veto(verdict)
+            try:
+                self._write(action, stack)
+            except OvertakenError:
+                if tries == _MOST_TRIES:
+                    raise
+            else:
+                return stack, verdict
+
+    def _write(self, action: Action, stack: Stack) -> None:
+        match action:
+            case Load(livepatch):
+                self.kernel.load(self.data_of(livepatch.digest), livepatch.name, stack.generation)
+            case Disable(name):
+                self.kernel.set_enabled(name, enabled=False, generation=stack.generation)
+            case Reverse(name):
+                forwards = stack.transition is not None and stack.transition.enabled
+                self.kernel.set_enabled(name, enabled=not forwards, generation=stack.generation)
+            case Force(name):
+                self.kernel.force(name, stack.generation)
+            case Remove(name):
+                self._remove(name)
 
     def _await_goal(self, name: str, *, enabled: bool) -> None:
         """Wait until the transition of a livepatch to where it is enabled, or is not, has come there.
@@ -254,12 +285,11 @@ class Sequence:
     def _reversed(self, moving: Installed) -> bool:
         """Reverse the transition, if that is allowed; else tell the observer why it is not."""
         try:
-            self._judged(Reverse(moving.name))
-        except VetoedError as error:
+            self._done(Reverse(moving.name), moving)
+        except (VetoedError, _OverError) as error:
             self.observer.note(str(error))
             return False
         self.observer.reversing()
-        self.kernel.set_enabled(moving.name, enabled=not moving.enabled)
         self._await_transition(moving.name)
         if moving.enabled:
             self._remove(moving.name)
@@ -268,11 +298,10 @@ class Sequence:
     def _forced(self, moving: Installed) -> bool:
         """Force the transition, if that is allowed; else tell the observer why it is not."""
         try:
-            self._judged(Force(moving.name))
-        except VetoedError as error:
+            self._done(Force(moving.name), moving)
+        except (VetoedError, _OverError) as error:
             self.observer.note(str(error))
             return False
-        self.kernel.force(moving.name)
         return True
 
     def _remove(self, name: str) -> None:
@@ -286,6 +315,20 @@ class Sequence:
                 time.sleep(_PATIENCE_STEP)
             else:
                 return
+
+
+def _still_moving(stack: Stack, action: Reverse | Force, met: Installed | None) -> Installed:
+    """The livepatch in transition, if it is the one that `action` is about, and on the way on which it was `met`.
+
+    Raises _OverError: what ends a transition means another thing once that has ended, or has been turned round.
+    """
+    moving = stack.transition
+    doing = "reversed" if isinstance(action, Reverse) else "forced"
+    if moving is None or moving.name != action.name:
+        raise _OverError(f"the transition of {action.name} had come to its end before it could be {doing}")
+    if met is not None and moving.enabled is not met.enabled:
+        raise _OverError(f"the transition of {action.name} was reversed by somebody else before it could be {doing}")
+    return moving
 
 
 def _outcomes(stack: Stack, action: Action) -> list[list[str]]:

@@ -23,6 +23,7 @@ from klpd.errors import (
     NoSuchLivepatchError,
     NotALivepatchError,
     NotAuthorizedError,
+    OvertakenError,
     PolicyError,
     TimedOutError,
     UsageError,
@@ -46,6 +47,7 @@ _STATUSES: dict[type[KlpdError], ExitStatus] = {
     TimedOutError: ExitStatus.FAILED,
     DaemonUnavailableError: ExitStatus.NO_DAEMON,
     KernelError: ExitStatus.FAILED,
+    OvertakenError: ExitStatus.FAILED,
     GuardError: ExitStatus.FAILED,
     PlainError: ExitStatus.FAILED,
 }

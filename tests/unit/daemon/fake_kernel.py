@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from klpd.errors import KernelError
+from klpd.errors import KernelError, OvertakenError
 from klpd.model import Disable, Force, Installed, Livepatch, Load, Remove, Stack
 from klpd.report import Straggler, Transition
 
@@ -37,7 +37,7 @@ def livepatch(
 @dataclass
 class FakeKernel:
     """`lasting` is how many looks a transition takes, None for one that never ends by itself; `reversal_lasting` how
-    many a reversed one does.
+    many a reversed one does.  `before_write` is what happens between a verdict and the writes that follow it, one each.
     """
 
     files: dict[str, Livepatch]
@@ -47,6 +47,7 @@ class FakeKernel:
     on_look: Callable[[int], None] = lambda _looks: None
     busy_removals: int = 0
     reversal_lasting: int = 0
+    before_write: list[Callable[[], None]] = field(default_factory=list)
     _looks: int = 0
     _left: int | None = None
 
@@ -55,34 +56,38 @@ class FakeKernel:
         self.on_look(self._looks)
         if self.now.transition is not None and self._left is not None:
             if self._left == 0:
-                self.now = self.now.settled
+                self.settle()
             else:
                 self._left -= 1
         return self.now
 
-    def load(self, data: bytes, name: str, generation: int) -> None:
-        assert generation == self.now.generation
+    def load(self, data: bytes, name: str, generation: int | None = None) -> None:
+        self._come_to_write(generation)
         self.calls.append(f"load {name}")
         wanted = self.files[data.decode()]
         moving = replace(Installed.expected(wanted), transition=True)
         settled = self.now.after(Load(wanted))
         leftovers = tuple(each for each in self.now.leftovers if each.name != name)
-        self.now = replace(self.now, livepatches=(*self.now.livepatches, moving), leftovers=leftovers)
+        self.change(replace(self.now, livepatches=(*self.now.livepatches, moving), leftovers=leftovers))
         assert self.now.settled.livepatches == settled.livepatches
         self._left = self.lasting
 
-    def set_enabled(self, name: str, *, enabled: bool) -> None:
+    def set_enabled(self, name: str, *, enabled: bool, generation: int | None = None) -> None:
+        """Without a generation, as somebody else does."""
+        self._come_to_write(generation)
         self.calls.append(f"{'enable' if enabled else 'disable'} {name}")
         moving = self.now.transition
         if moving is not None and moving.name != name:
             raise KernelError(f"cannot disable {name}", errno.EBUSY)
         self._left = self.lasting if moving is None else self.reversal_lasting
-        self.now = replace(
-            self.now,
-            livepatches=tuple(
-                replace(each, enabled=enabled, transition=True) if each.name == name else each
-                for each in self.now.livepatches
-            ),
+        self.change(
+            replace(
+                self.now,
+                livepatches=tuple(
+                    replace(each, enabled=enabled, transition=True) if each.name == name else each
+                    for each in self.now.livepatches
+                ),
+            )
         )
 
     def remove(self, name: str) -> None:
@@ -92,9 +97,10 @@ class FakeKernel:
             raise KernelError(f"cannot remove module {name}", errno.EAGAIN)
         self.now = self.now.after(Remove(name))
 
-    def force(self, name: str) -> None:
+    def force(self, name: str, generation: int | None = None) -> None:
+        self._come_to_write(generation)
         self.calls.append(f"force {name}")
-        self.now = self.now.after(Force(name))
+        self.change(self.now.after(Force(name)))
 
     def transition(self, stack: Stack) -> Transition | None:
         moving = stack.transition
@@ -109,11 +115,27 @@ class FakeKernel:
     def wake(self) -> None:
         pass
 
+    def _come_to_write(self, generation: int | None) -> None:
+        if generation is None:
+            return
+        if self.before_write:
+            self.before_write.pop(0)()
+        if generation != self.now.generation:
+            raise OvertakenError("nothing was written")
+
+    def change(self, now: Stack) -> None:
+        """A transition begins or ends."""
+        self.now = replace(now, generation=self.now.generation + 1)
+
+    def settle(self) -> None:
+        """The transition ends."""
+        self.change(self.now.settled)
+
     def install(self, *livepatches: Livepatch) -> None:
         """As if they had been loaded long ago."""
         for each in livepatches:
-            self.now = self.now.after(Load(each))
+            self.change(self.now.after(Load(each)))
 
     def disable_behind_the_back(self, name: str) -> None:
         """What a root user with `echo 0` does."""
-        self.now = self.now.after(Disable(name))
+        self.change(self.now.after(Disable(name)))

@@ -150,7 +150,7 @@ class Server:
         self.watch.look()
 
     def settle(self) -> None:
-        self.kernel.now = self.kernel.now.settled
+        self.kernel.settle()
         self.watch.look()
 
     def come_and_go(self) -> None:

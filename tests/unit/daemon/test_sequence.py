@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from klpd.daemon.sequence import CanceledError, Sequence
-from klpd.errors import JobError, TimedOutError, VetoedError
+from klpd.errors import JobError, OvertakenError, TimedOutError, VetoedError
 from klpd.judge.planner import Plan, plan_apply, plan_disable, plan_revert
 from klpd.judge.rules import Mode, OnTimeout, Permission, Policy, Ruling, StateRule, TransitionRules, Way
 from klpd.judge.steps import Step
@@ -138,7 +138,7 @@ def test_it_is_not_forced_where_no_rule_does() -> None:
 
 def test_forcing_ends_a_transition_that_would_not_end() -> None:
     fake = kernel(ONE, lasting=None)
-    fake.load(b"klp_one", "klp_one", 0)
+    fake.load(b"klp_one", "klp_one")
     action = Force("klp_one")
     allowing = replace(POLICY, transition=TransitionRules(force=ALLOW))
     run(fake, Plan("force klp_one", (Step(action, judge(fake.now, action, allowing)),)), policy=allowing)
@@ -227,6 +227,100 @@ def test_a_transition_that_somebody_else_reverses_is_reported_and_let_alone(*, l
     assert fake.calls == (["load klp_one", "disable klp_one"] if loading else ["disable klp_one", "enable klp_one"])
 
 
+# --- Bound to the stack that was judged ---
+
+STICKY = replace(ONE, states=(State(1, 1),))
+KEPT = {1: StateRule(1, RULE, rulings={Way.DROP: Ruling(Permission.DENY, RULE), Way.REVERSE: ALLOW})}
+KEEPING = replace(POLICY, states=KEPT)
+"""Under which a sticky state may go with a transition that is reversed, but not with a livepatch that is disabled."""
+
+
+def moving(*, lasting: int | None = None) -> FakeKernel:
+    """A kernel in which the transition of klp_one runs, which ends just before the next write."""
+    fake = kernel(STICKY, lasting=lasting)
+    fake.load(b"klp_one", "klp_one")
+    fake.before_write = [fake.settle]
+    return fake
+
+
+def test_a_revert_that_comes_too_late_says_so_and_never_disables() -> None:
+    fake = moving()
+    with pytest.raises(JobError, match=r"^the transition of klp_one had come to its end before it could be reversed"):
+        run(fake, plan_revert(fake.now, (), KEEPING), policy=KEEPING)
+    assert fake.calls == ["load klp_one"]
+
+
+@pytest.mark.parametrize("why", ["canceled", "overdue"])
+def test_neither_does_a_transition_that_ends_while_it_is_about_to_be_taken_back(why: str) -> None:
+    fake = kernel(STICKY, lasting=None)
+    cancel = threading.Event()
+    fake.before_write = [lambda: None, fake.settle]
+    fake.on_look = lambda looks: cancel.set() if looks > 2 and why == "canceled" else None
+    policy = KEEPING if why == "canceled" else replace(KEEPING, transition=TransitionRules(timeout=0.0))
+    notes = run(fake, plan_apply(fake.now, STICKY, policy), policy=policy, cancel=cancel)
+    assert notes.notes == ["the transition of klp_one had come to its end before it could be reversed"]
+    assert fake.calls == ["load klp_one"]
+    assert [each.name for each in fake.now.livepatches] == ["klp_one"]
+
+
+def test_a_reversal_that_somebody_else_was_quicker_with_is_not_taken_back() -> None:
+    fake = kernel(STICKY, lasting=None)
+    fake.reversal_lasting = 10
+    fake.load(b"klp_one", "klp_one")
+    fake.before_write = [lambda: fake.set_enabled("klp_one", enabled=False)]
+    with pytest.raises(JobError, match="was reversed by somebody else before it could be reversed"):
+        run(fake, plan_revert(fake.now, (), KEEPING), policy=KEEPING)
+    assert fake.calls == ["load klp_one", "disable klp_one"]
+
+
+def test_a_disable_is_judged_again_on_what_the_stack_has_become() -> None:
+    other = replace(TWO, replace=False, states=(State(1, 1),))
+    fake = kernel(STICKY, other)
+    fake.install(STICKY, other)
+    plan = plan_disable(fake.now, "klp_one", KEEPING)
+    fake.before_write = [lambda: fake.disable_behind_the_back("klp_two")]
+    with pytest.raises(VetoedError, match="state 0x1"):
+        run(fake, plan, policy=KEEPING)
+    assert fake.calls == []
+
+
+def test_a_disable_that_may_still_be_done_on_the_new_stack_is() -> None:
+    fake = kernel(ONE, TWO)
+    fake.install(replace(TWO, replace=False), replace(ONE, replace=False))
+    plan = plan_disable(fake.now, "klp_one", POLICY)
+    fake.before_write = [lambda: fake.disable_behind_the_back("klp_two")]
+    run(fake, plan)
+    assert fake.calls == ["disable klp_one", "remove klp_one"]
+
+
+def test_a_load_is_judged_again_too() -> None:
+    fake = kernel(ONE, TWO)
+    plan = plan_apply(fake.now, TWO, POLICY)
+    fake.before_write = [lambda: fake.install(ONE)]
+    run(fake, plan)
+    assert fake.calls == ["load klp_two"]
+
+
+def test_a_force_that_comes_too_late_says_so() -> None:
+    fake = moving()
+    action = Force("klp_one")
+    allowing = replace(POLICY, transition=TransitionRules(force=ALLOW))
+    with pytest.raises(JobError, match=r"^the transition of klp_one had come to its end before it could be forced"):
+        run(fake, Plan("force", (Step(action, judge(fake.now, action, allowing)),)), policy=allowing)
+    assert fake.calls == ["load klp_one"]
+
+
+def test_a_stack_that_never_keeps_still_is_given_up() -> None:
+    fake = kernel(ONE)
+    fake.install(ONE)
+    plan = plan_disable(fake.now, "klp_one", POLICY)
+    fake.before_write = [lambda: fake.change(fake.now)] * 100
+    with pytest.raises(OvertakenError):
+        run(fake, plan)
+    assert fake.calls == []
+    assert len(fake.before_write) > 90
+
+
 # --- Taken up again ---
 
 
@@ -250,7 +344,7 @@ def test_a_load_that_was_not_begun_is_taken() -> None:
 
 def test_a_load_whose_transition_runs_is_watched_to_its_end() -> None:
     fake, plan = replacing()
-    fake.load(b"klp_two", "klp_two", 0)
+    fake.load(b"klp_two", "klp_two")
     notes = resume(fake, plan)
     assert fake.calls == ["load klp_two", "remove klp_one"]
     assert notes.stragglers == ["sleeper"]
@@ -286,7 +380,7 @@ def test_a_disabling_is_begun_or_watched(*, begun: bool) -> None:
 @pytest.mark.parametrize("begun", [False, True])
 def test_a_reversal_is_begun_once(*, begun: bool) -> None:
     fake = kernel(ONE, lasting=None)
-    fake.load(b"klp_one", "klp_one", 0)
+    fake.load(b"klp_one", "klp_one")
     plan = plan_revert(fake.now, (), POLICY)
     if begun:
         fake.set_enabled("klp_one", enabled=False)
@@ -297,7 +391,7 @@ def test_a_reversal_is_begun_once(*, begun: bool) -> None:
 def test_what_somebody_else_took_back_meanwhile_is_an_error() -> None:
     fake = kernel(ONE, lasting=None)
     fake.reversal_lasting = 1
-    fake.load(b"klp_one", "klp_one", 0)
+    fake.load(b"klp_one", "klp_one")
     plan = Plan("apply klp_one", (Step(Load(ONE), judge(kernel().now, Load(ONE), POLICY)),))
     fake.set_enabled("klp_one", enabled=False)
     with pytest.raises(JobError, match="reversed by somebody else"):
@@ -307,7 +401,7 @@ def test_what_somebody_else_took_back_meanwhile_is_an_error() -> None:
 @pytest.mark.parametrize("begun", [False, True])
 def test_reversing_for_want_of_time_is_brought_to_its_end_and_told(*, begun: bool) -> None:
     fake = kernel(ONE, lasting=None)
-    fake.load(b"klp_one", "klp_one", 0)
+    fake.load(b"klp_one", "klp_one")
     if begun:
         fake.set_enabled("klp_one", enabled=False)
     with pytest.raises(JobError, match="restarted while it reversed the transition of klp_one: that is done"):
