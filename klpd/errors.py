@@ -167,6 +167,8 @@ class KernelError(KlpdError):
 class OvertakenError(KernelError):
     """The stack was no longer the one that an action had been judged on, and nothing was done."""
 
+    dbus_name = "org.klpd1.Error.Overtaken"
+
     def __init__(self, what: str) -> None:
         super().__init__(f"{what}, since the stack is no longer the one that this was judged on", ECANCELED)
 
