@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from klpd.judge.rules import Manifest, Policy
     from klpd.layout import Layouts
     from klpd.model import Demand, Livepatch, Stack
+    from klpd.module.origin import Origin
 
 
 class Machine(Protocol):
@@ -120,15 +121,13 @@ class ThisMachine:
         except FileNotFoundError:
             return ()
 
-    def _known(self, name: str, build_id: str) -> Livepatch | None:
-        from klpd.module.search import find_livepatch, module_tree
+    def _known(self, name: str, build_id: str) -> Origin | None:
+        from klpd.module.origin import choose
+        from klpd.module.search import find_livepatches, module_tree
         from klpd.policy.beside import with_beside
 
-        found = find_livepatch(name, build_id, (module_tree(),), self._layouts)
-        if found is None:
-            return None
-        livepatch, _data, path = found
-        return with_beside(livepatch, str(path), mine=True)
+        found = find_livepatches(name, build_id, (module_tree(),), self._layouts)
+        return choose((with_beside(livepatch, str(path), mine=True) for livepatch, _data, path in found), None)
 
     def policy(self) -> Policy:
         """The policy of the files as they are now.  Raises PolicyError."""

@@ -90,11 +90,9 @@ class Store:
     def history(self) -> History:
         return self._history
 
-    def known(self, name: str, build_id: str) -> Livepatch | None:
-        """The livepatch that a loaded module came from, if its file was seen."""
-        with self._lock:
-            found = (each for each in self._livepatches.values() if (each.name, each.build_id) == (name, build_id))
-            return next(found, None)
+    def known(self, name: str, build_id: str) -> tuple[Livepatch, ...]:
+        """The livepatches that a loaded module may have come from, of those whose files were seen."""
+        return tuple(each for each in self.livepatches if (each.name, each.build_id) == (name, build_id))
 
     def find(self, digest: str) -> Livepatch | None:
         with self._lock:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from klpd.kernel.memory import MemoryLivepatch
     from klpd.kernel.sysfs import LoadedModule, SysfsLivepatch
-    from klpd.model import Livepatch, State
+    from klpd.model import State
+    from klpd.module.origin import Origin
 
 _LOOKS: Final = 5
 _BETWEEN_LOOKS: Final = 0.02
@@ -34,9 +35,9 @@ class Memory(Protocol):
 
 
 class Known(Protocol):
-    """Finds the file that a loaded livepatch came from, by name and build id."""
+    """Tells what is known of the file that a loaded livepatch came from, by name and build id."""
 
-    def __call__(self, name: str, build_id: str, /) -> Livepatch | None: ...
+    def __call__(self, name: str, build_id: str, /) -> Origin | None: ...
 
 
 def read_stack(memory: Memory | None, known: Known, *, generation: int = 0, root: Path = sysfs.ROOT) -> Stack:
@@ -95,7 +96,7 @@ def _installed(shown: SysfsLivepatch, detail: MemoryLivepatch | None, known: Kno
     )
 
 
-def _states(detail: MemoryLivepatch | None, file: Livepatch | None) -> tuple[tuple[State, ...] | None, StatesSource]:
+def _states(detail: MemoryLivepatch | None, file: Origin | None) -> tuple[tuple[State, ...] | None, StatesSource]:
     if detail is not None and detail.states is not None:
         return detail.states, StatesSource.MEMORY
     if file is not None and file.states is not None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The file of a livepatch that is loaded, looked for by name and told from others by build id."""
+"""The files that a livepatch which is loaded may come from, looked for by name and told from others by build id."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def module_tree() -> Path:
     return Path("/lib/modules") / os.uname().release
 
 
-def find_livepatch(
+def find_livepatches(
     name: str, build_id: str, roots: Iterable[Path], layouts: Layouts
-) -> tuple[Livepatch, bytes, Path] | None:
-    """The livepatch `name` with that build id, its bytes, and the file below `roots` that they are from.
+) -> Iterator[tuple[Livepatch, bytes, Path]]:
+    """The livepatches `name` with that build id, each with its bytes and the file below `roots` that they are from.
 
     `layouts` is as for read_livepatch.  Files that cannot be read are passed over: they are not the one.
     """
@@ -38,8 +38,7 @@ def find_livepatch(
         except (OSError, ModuleFormatError):
             continue
         if (livepatch.name, livepatch.build_id) == (name, build_id):
-            return livepatch, data, path
-    return None
+            yield livepatch, data, path
 
 
 def _candidates(name: str, roots: Iterable[Path]) -> Iterator[Path]:

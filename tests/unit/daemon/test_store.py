@@ -38,7 +38,7 @@ def test_what_was_added_is_there_again_after_a_restart(tmp_path: Path) -> None:
     first.stop()
     again = Store(tmp_path)
     assert again.find(one.digest) == one
-    assert again.known("klp_one", "klp_one") == one
+    assert again.known("klp_one", "klp_one") == (one,)
     assert again.read(one.digest) == DATA
 
 

@@ -11,6 +11,7 @@ import pytest
 from klpd.kernel.memory import MemoryLivepatch
 from klpd.kernel.stack import read_stack
 from klpd.model import Callback, Leftover, Livepatch, Object, State, StatesSource
+from klpd.module.origin import Origin
 from tests.unit.kernel.fake_sysfs import add_livepatch, add_module, tell_of_signatures
 
 if TYPE_CHECKING:
@@ -35,8 +36,12 @@ def unknown(_name: str, _build_id: str) -> None:
     return None
 
 
-def from_file(name: str, _build_id: str) -> Livepatch:
+def a_file(name: str) -> Livepatch:
     return Livepatch(name=name, digest="d1", size=1, replace=False, states=(State(1, 3),), objects=())
+
+
+def from_file(name: str, _build_id: str) -> Origin:
+    return Origin.of(a_file(name))
 
 
 def installed(root: Path, *names: str) -> None:
@@ -77,8 +82,8 @@ def test_else_they_come_from_the_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("callbacks", [(), (Callback.POST_PATCH,), (Callback.POST_UNPATCH,)])
 def test_whether_it_restores_what_was_before_is_in_the_file(tmp_path: Path, callbacks: tuple[Callback, ...]) -> None:
-    def known(name: str, build_id: str) -> Livepatch:
-        return dataclasses.replace(from_file(name, build_id), objects=(Object("vmlinux", (), callbacks),))
+    def known(name: str, _build_id: str) -> Origin:
+        return Origin.of(dataclasses.replace(a_file(name), objects=(Object("vmlinux", (), callbacks),)))
 
     installed(tmp_path, "klp_a")
     (found,) = read_stack(None, known, root=tmp_path).livepatches
