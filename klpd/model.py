@@ -409,7 +409,9 @@ class Stack:
     """The livepatches of a running kernel, in the order of klp_patches (the oldest first).
 
     `readable` is false where the reader had no right to look into kernel memory: states that are unknown then might
-    be known to the daemon.
+    be known to the daemon.  `steady` is false while a livepatch is being initialised, which may fail, or is just
+    leaving: it is none of these, but the stack may be another in a moment.  `generation` and `epoch` are the guard's,
+    from before the stack was read; 0 where there is none.
     """
 
     livepatches: tuple[Installed, ...] = ()
@@ -417,6 +419,8 @@ class Stack:
     kernel_release: str = ""
     readable: bool = True
     generation: int = 0
+    epoch: int = 0
+    steady: bool = True
 
     def find(self, name: str) -> Installed | None:
         return next((each for each in self.livepatches if each.name == name), None)

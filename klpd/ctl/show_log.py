@@ -20,9 +20,11 @@ _KINDS: Final = {
     MessageId.LOAD_VETOED: ("vetoed", Tone.BAD),
     MessageId.LOAD_APPROVED: ("approved", Tone.GOOD),
     MessageId.LOAD_AUDITED: ("audited", Tone.WARN),
+    MessageId.LOAD_UNGUARDED: ("gate open", Tone.BAD),
     MessageId.WRITE_VETOED: ("vetoed", Tone.BAD),
     MessageId.WRITE_ALLOWED: ("allowed", Tone.GOOD),
     MessageId.WRITE_AUDITED: ("audited", Tone.WARN),
+    MessageId.WRITE_UNGUARDED: ("gate open", Tone.BAD),
     MessageId.LIVEPATCH_ENTERED: ("entered", Tone.PLAIN),
     MessageId.LIVEPATCH_LEFT: ("left", Tone.PLAIN),
     MessageId.JOB_DONE: ("job done", Tone.GOOD),
@@ -40,8 +42,10 @@ _LET: Final = frozenset({MessageId.LOAD_APPROVED, MessageId.WRITE_ALLOWED})
 _ACTS: Final = _LET | {
     MessageId.LOAD_VETOED,
     MessageId.LOAD_AUDITED,
+    MessageId.LOAD_UNGUARDED,
     MessageId.WRITE_VETOED,
     MessageId.WRITE_AUDITED,
+    MessageId.WRITE_UNGUARDED,
 }
 """What some program did, or wanted to."""
 _INDENT: Final = 4

@@ -6,11 +6,14 @@ module files when they are opened, and of writes to the attributes of the instal
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
+import os
 import threading
+import time
 from collections import OrderedDict
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from klpd import module
 from klpd.errors import KernelError, ModuleFormatError, PolicyError
@@ -24,9 +27,9 @@ from klpd.judge.permissions import (
 )
 from klpd.judge.rules import Mode
 from klpd.judge.verdict import judge, obstructs
-from klpd.kernel.guard_abi import ANY_LIVEPATCH, NO_GENERATION, Attribute, GuardPermission, Permit
+from klpd.kernel.guard_abi import ANY_LIVEPATCH, NO_GENERATION, Attribute, GuardApproval, GuardPermission, Permit
 from klpd.model import Decision, Load, Stack, Verdict
-from klpd.policy.beside import with_beside
+from klpd.policy.beside import manifest_path, with_beside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -40,17 +43,46 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_APPROVAL_SECONDS: Final = 60.0
-"""How long an approved file may be loaded after it was opened."""
-_REMEMBERED: Final = 256
+_APPROVAL_NS: Final = 10 * 1_000_000_000
+"""How long after its verdict whoever opened a file may load it.  That is what it takes to unpack a large one."""
+_REMEMBERED: Final = 4096
+"""As many verdicts as the guard has room for approvals."""
+_PAST_STACKS: Final = 64
+"""Of how many generations the verdicts on writes are kept, for events of the guard that are read later."""
+_TRIES: Final = 3
+"""How often a file is judged anew because the stack, or something else that a verdict depends on, has changed."""
+
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 
 
 class Obedient(Protocol):
     """What is to obey: the guard (klpd.kernel.guard)."""
 
-    def approve(self, digest: bytes, *, seconds: float, generation: int | None = None) -> None: ...
+    def epoch(self) -> int: ...
 
-    def permit(self, permissions: Mapping[str, GuardPermission]) -> None: ...
+    def generation(self) -> int: ...
+
+    def next_epoch(self) -> None: ...
+
+    def approve(self, digest: bytes, approval: GuardApproval, process: int) -> None: ...
+
+    def withdraw(self, digest: bytes) -> bool: ...
+
+    def permit(self, permissions: Mapping[str, GuardPermission], epoch: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a verdict was judged from: the guard's epoch, the generation of the stack, and the manifest beside the file.
+
+    `manifest` tells that file from another one at the same place; None where there is none.
+    """
+
+    epoch: int
+    generation: int
+    manifest: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +90,7 @@ class Judged:
     """A file that was judged: with its verdict, or with the reason why it could not be had.
 
     `digest` is the SHA-256 (hex) of the module's bytes.  `obstructed`: the policy of that time does not let it in.
+    `facts`: what it was judged from; None where there is no guard, and so nobody who tells when that has changed.
     """
 
     file: str
@@ -65,6 +98,7 @@ class Judged:
     verdict: Verdict | None
     obstructed: bool
     unreadable: str | None = None
+    facts: Facts | None = None
 
     @property
     def allowed(self) -> bool:
@@ -73,7 +107,11 @@ class Judged:
 
 
 class Enforcement:
-    """Judges what is about to be loaded; may be used from any thread."""
+    """Judges what is about to be loaded; may be used from any thread.
+
+    A verdict is good as long as the facts are that it was judged from, and the guard sees to that: they are read before
+    anything that the judge is given.
+    """
 
     def __init__(
         self,
@@ -89,26 +127,40 @@ class Enforcement:
         self._guard = guard
         self._layouts = layouts
         self._lock = threading.Lock()
-        self._judged: OrderedDict[str, Judged] = OrderedDict()
+        self._order = itertools.count(1)
+        # Not those of a former klpd, whose events may still be in the ring.
+        self._tokens = itertools.count(time.monotonic_ns())
+        self._judged: OrderedDict[str, tuple[int, Judged]] = OrderedDict()  # by digest, with the rank of the verdict
+        self._given: OrderedDict[int, Judged] = OrderedDict()  # by token
         self._permitting = threading.Lock()
         self._stack = Stack()
-        self._writes: Mapping[str, WritePermissions] = {}
+        self._writes: OrderedDict[int, Mapping[str, WritePermissions]] = (
+            OrderedDict()
+        )  # by generation, the last the last
 
-    def examine(self, data: bytes, file: str, pid: int) -> bool:
-        """Judge the file that a process opens, and let the guard know if it may be loaded.
+    def examine(self, data: bytes, file: str, pid: int) -> Judged | None:
+        """Judge the file that a process opens, and let the guard know if that process may load it.
 
-        True if it is a livepatch, or may be taken for one by the guard.  Raises ModuleFormatError for what cannot be
-        unpacked.
+        None if it is no livepatch, and cannot be taken for one by the guard.  Raises ModuleFormatError for what cannot
+        be unpacked.
         """
-        judged = self.judge(data, file)
-        if judged is None:
-            return False
-        decision = "unreadable" if judged.verdict is None else judged.verdict.decision
-        log.debug("%s, opened by process %d: %s", file, pid, decision)
-        return True
+        judged = self.judge(data, file, pid)
+        if judged is not None:
+            decision = "unreadable" if judged.verdict is None else judged.verdict.decision
+            log.debug("%s, opened by process %d: %s", file, pid, decision)
+        return judged
 
-    def judge(self, data: bytes, file: str) -> Judged | None:
-        """Judge a file's bytes, and let the guard know if they may be loaded; None if they are no livepatch.
+    def renew(self, judged: Judged, file: str, pid: int) -> bool:
+        """Have a verdict hold for another process that opens the same bytes, by whatever name.
+
+        False where anything has changed that it was judged from: the file has to be judged anew.
+        """
+        if judged.facts is None or judged.facts != self._facts(file):
+            return False
+        return judged.obstructed or self._conclude(replace(judged, file=file), next(self._order), pid)
+
+    def judge(self, data: bytes, file: str, pid: int) -> Judged | None:
+        """Judge a file's bytes, and let the guard know if that process may load them; None if they are no livepatch.
 
         A compressed file is judged, and approved, by what it unpacks to: the guard refuses compressed bytes, and the
         loader unpacks them itself.
@@ -118,35 +170,94 @@ class Enforcement:
         data = module.unpack(data, file=file)
         if not module.is_livepatch(data):
             return None
-        policy = self._policy()
+        judged = None
+        for _try in range(_TRIES):
+            rank = next(self._order)
+            judged = self._judge(data, file)
+            if self._conclude(judged, rank, pid):
+                break
+        return judged
+
+    def _judge(self, data: bytes, file: str) -> Judged:
+        facts = self._facts(file)
         try:
-            livepatch = with_beside(module.read_livepatch(data, file=file, layouts=self._layouts), file)
             stack = self._kernel.stack()
+            policy = self._policy()
+            livepatch = with_beside(module.read_livepatch(data, file=file, layouts=self._layouts), file)
         except (ModuleFormatError, PolicyError, KernelError) as error:
-            enforced = policy.mode is Mode.ENFORCE
-            return self._remember(Judged(file, hashlib.sha256(data).hexdigest(), None, enforced, str(error)))
+            enforced = self._policy().mode is Mode.ENFORCE
+            return Judged(file, hashlib.sha256(data).hexdigest(), None, enforced, str(error), facts)
         verdict = judge(stack, Load(livepatch), policy)
-        judged = self._remember(Judged(file, livepatch.digest, verdict, obstructs(verdict, policy)))
+        judged = Judged(file, livepatch.digest, verdict, obstructs(verdict, policy), facts=facts)
         if not judged.obstructed:
             self.remember(livepatch, data)
-            if self._guard is not None:
-                digest = bytes.fromhex(livepatch.digest)
-                self._guard.approve(digest, seconds=_APPROVAL_SECONDS, generation=stack.generation)
         return judged
+
+    def _facts(self, file: str) -> Facts | None:
+        if self._guard is None:
+            return None
+        return Facts(self._guard.epoch(), self._guard.generation(), _manifest_beside(file))
+
+    def _conclude(self, judged: Judged, rank: int, pid: int) -> bool:
+        """Have the guard obey a verdict.  False where it was overtaken by another verdict on these bytes that denies
+        them, or by a change of what it was judged from, and so is none.
+
+        `rank` is from before it was judged.
+        """
+        with self._lock:
+            concluded, last = self._judged.get(judged.digest, (0, judged))
+            if not judged.obstructed and last.obstructed and concluded > rank:
+                return False
+            self._judged[judged.digest] = next(self._order), judged
+            self._judged.move_to_end(judged.digest)
+            _forget_old(self._judged)
+            if self._guard is None or judged.facts is None:
+                return True
+            digest = bytes.fromhex(judged.digest)
+            if judged.obstructed:
+                self._guard.withdraw(digest)
+                return True
+            if judged.verdict is None:
+                return True  # nothing is refused, and nobody knows what this is
+            token = next(self._tokens)
+            self._given[token] = judged
+            _forget_old(self._given)
+        approval = GuardApproval(
+            time.monotonic_ns() + _APPROVAL_NS,
+            judged.facts.generation,
+            judged.facts.epoch,
+            token,
+            audited=not judged.allowed,
+        )
+        self._guard.approve(digest, approval, pid)
+        return (judged.facts.epoch, judged.facts.generation) == (self._guard.epoch(), self._guard.generation())
 
     def remember(self, livepatch: Livepatch, data: bytes) -> None:
         """Keep a livepatch that may be loaded, and tell the guard what it changes of who may write to which attributes.
 
         Raises KernelError.
         """
-        self._store.add(livepatch, data)
-        with self._permitting:
-            self._permit()
+        if self._store.add(livepatch, data):
+            with self._permitting:
+                self._permit()
 
-    def judged(self, digest: str) -> Judged | None:
-        """The last verdict on the file with this SHA-256 (hex), if it is still remembered."""
+    def judged(self, digest: str, token: int = 0) -> Judged | None:
+        """The verdict by which the file with this SHA-256 (hex) was approved, if that is still remembered; without the
+        token of an approval, the last verdict on it.
+        """
         with self._lock:
-            return self._judged.get(digest)
+            if token:
+                return self._given.get(token)
+            return self._judged.get(digest, (0, None))[1]
+
+    def facts_changed(self) -> None:
+        """Have nothing hold any more that was judged from what is no longer so; permissions are judged anew at once.
+
+        Raises KernelError.
+        """
+        if self._guard is not None:
+            self._guard.next_epoch()
+            self.permit(self._kernel.stack())
 
     def permit(self, stack: Stack) -> None:
         """Tell the guard what may be written to the attributes of the livepatches of `stack`, as long as it is that.
@@ -156,12 +267,15 @@ class Enforcement:
         """
         with self._permitting:
             self._stack = stack
-            self._writes = {each.livepatch: each for each in write_permissions(stack, self._policy())}
+            self._writes[stack.generation] = {each.livepatch: each for each in write_permissions(stack, self._policy())}
+            self._writes.move_to_end(stack.generation)
+            while len(self._writes) > _PAST_STACKS:
+                self._writes.popitem(last=False)
             self._permit()
 
     def _permit(self) -> None:
         if self._guard is not None:
-            self._guard.permit(self._permissions())
+            self._guard.permit(self._permissions(), self._stack.epoch)
 
     def _permissions(self) -> Mapping[str, GuardPermission]:
         policy = self._policy()
@@ -170,39 +284,49 @@ class Enforcement:
         declarations = [each.declared for each in known]
         # Any of those that have a name may be the next to come by it.
         concerned = {each.name for each in known if not never_objects_to(each, policy, declarations)}
-        coming = GuardPermission(NO_GENERATION, enabled=Permit.ALWAYS, force=Permit.NO)
-        permissions = {each.name: coming for each in known if each.name not in concerned}
-        for name, judged in self._writes.items():
-            permissions[name] = GuardPermission(
-                self._stack.generation,
-                enabled=Permit.of(now=permits(judged.enabled), always=name not in concerned),
-                force=Permit.of(now=permits(judged.force)),
+        force_free = never_objects_to_force(policy)
+        force = Permit.of(now=force_free, always=True)
+        permissions = {
+            each.name: GuardPermission(
+                NO_GENERATION, enabled=Permit.of(now=each.name not in concerned, always=True), force=force
             )
-        # Not as long as a transition runs that must not be reversed all the same.
-        free = never_objects(policy, declarations) and all(permits(each.enabled) for each in self._writes.values())
+            for each in known
+        }
+        generation = self._stack.generation if self._stack.steady else NO_GENERATION
+        for name, judged in self._writes.get(self._stack.generation, {}).items():
+            permissions[name] = GuardPermission(
+                generation,
+                enabled=Permit.of(now=permits(judged.enabled), always=name not in concerned),
+                force=Permit.of(now=permits(judged.force), always=force_free),
+            )
         permissions[ANY_LIVEPATCH] = GuardPermission(
-            NO_GENERATION,
-            enabled=Permit.of(now=free, always=True),
-            force=Permit.of(now=never_objects_to_force(policy), always=True),
+            NO_GENERATION, enabled=Permit.of(now=never_objects(policy, declarations), always=True), force=force
         )
         return permissions
 
     def withdraw_permissions(self) -> None:
         """Have nothing permitted that depends on the stack, until `permit` is told of one.  Raises KernelError."""
-        self.permit(Stack())
+        self.permit(Stack(epoch=0 if self._guard is None else self._guard.epoch()))
 
-    def write_judged(self, livepatch: str, attribute: Attribute) -> Verdict | None:
-        """The verdict on a write to the livepatch's attribute that the guard was told last."""
+    def write_judged(self, livepatch: str, attribute: Attribute, generation: int) -> Verdict | None:
+        """The verdict on a write to the livepatch's attribute that the guard was told for that generation of the stack,
+        if it was told one, and that is still remembered.
+        """
         with self._permitting:
-            judged = self._writes.get(livepatch)
+            judged = self._writes.get(generation, {}).get(livepatch)
         if judged is None:
             return None
         return judged.enabled if attribute is Attribute.ENABLED else judged.force
 
-    def _remember(self, judged: Judged) -> Judged:
-        with self._lock:
-            self._judged[judged.digest] = judged
-            self._judged.move_to_end(judged.digest)
-            while len(self._judged) > _REMEMBERED:
-                self._judged.popitem(last=False)
-        return judged
+
+def _manifest_beside(file: str) -> tuple[int, ...] | None:
+    try:
+        status = os.stat(manifest_path(file))
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _forget_old(remembered: OrderedDict[_Key, _Value]) -> None:
+    while len(remembered) > _REMEMBERED:
+        remembered.popitem(last=False)

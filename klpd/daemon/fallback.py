@@ -31,11 +31,15 @@ _LONGEST_LOAD: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class FileLoad:
-    """A livepatch that a thread is about to load from a file, and whether that is refused."""
+    """A livepatch that a thread is about to load from a file, under what mode, and whether that is refused."""
 
     thread: Thread
     judged: Judged
-    refused: bool
+    mode: GuardMode
+
+    @property
+    def refused(self) -> bool:
+        return self.judged.obstructed and self.mode is GuardMode.ENFORCE
 
 
 class Fallback:
@@ -70,17 +74,16 @@ class Fallback:
 
         Raises ModuleFormatError for what cannot be unpacked, KernelError where the thread is gone.
         """
-        judged = self._enforcement.judge(data, file)
+        judged = self._enforcement.judge(data, file, tid)
         if judged is None:
             return None
-        refused = judged.obstructed and self._mode() is GuardMode.ENFORCE
-        return FileLoad(read_thread(tid), judged, refused)
+        return FileLoad(read_thread(tid), judged, self._mode())
 
     def answered(self, load: FileLoad) -> None:
         """Record a load, once its answer was given."""
         if self._is_recorded(load):
             return
-        self._record.load_answered(load.thread, load.judged, refused=load.refused)
+        self._record.load_answered(load.thread, load.judged, load.mode, refused=load.refused)
         if load.judged.allowed:
             self._approved(load.judged.digest)
 

@@ -8,9 +8,8 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from klpd.judge.permissions import permits
-from klpd.kernel.guard_abi import GuardVerdict, Way
+from klpd.kernel.guard_abi import GuardMode, GuardVerdict, Way
 from klpd.messages import Field, MessageId
-from klpd.model import Decision
 from klpd.plain import to_plain
 from klpd.report import JobState
 
@@ -28,6 +27,17 @@ if TYPE_CHECKING:
 _NOT_JUDGED: Final = (
     "stale: klpd had not judged it yet for the stack and the policy as they were then; while klpd runs, try again"
 )
+
+
+_AUDITING: Final = "let through, since klpd audits"
+_OPEN: Final = "let through, since the gate is open"
+_VOID: Final = {
+    GuardVerdict.EXPIRED: "it was approved when its file was opened, which is too long ago",
+    GuardVerdict.STALE: "another livepatch came or went since it was approved",
+    GuardVerdict.SUPERSEDED: "the policy, or what is declared of livepatches, has changed since it was approved",
+    GuardVerdict.ORPHANED: "the klpd that approved it has ended",
+}
+"""Why an approval was good for nothing."""
 
 
 class Record:
@@ -50,15 +60,18 @@ class Record:
         }
         if judged is not None:
             fields.update(_judged_fields(judged))
-        if is_approval(event, judged):
+        if event.verdict is GuardVerdict.ALLOWED:
             self._approved(who, name, fields)
         elif event.allowed:
-            self._audited(who, name, fields, _why(judged, event))
+            self._let_in(who, name, fields, _why(judged, event), event.mode)
         elif event.verdict is not GuardVerdict.COMPRESSED:  # that one comes back decompressed, and is judged then
             self._vetoed(who, name, fields, _why(judged, event))
 
-    def load_answered(self, thread: Thread, judged: Judged, *, refused: bool) -> None:
-        """Where there is no guard: a livepatch that somebody loads from a file was let through or refused."""
+    def load_answered(self, thread: Thread, judged: Judged, mode: GuardMode, *, refused: bool) -> None:
+        """Where there is no guard: a livepatch that somebody loads from a file was let through or refused.
+
+        `mode` is what a guard would have been in.
+        """
         who = f"{thread.command}[{thread.pid}]"
         name = judged.file if judged.verdict is None else judged.verdict.livepatch
         fields = {
@@ -75,7 +88,7 @@ class Record:
         elif judged.allowed:
             self._approved(who, name, fields)
         else:
-            self._audited(who, name, fields, _reasons_of(judged))
+            self._let_in(who, name, fields, _reasons_of(judged), mode)
 
     def write_decided(self, event: WriteEvent, verdict: Verdict | None) -> None:
         """The guard let a program write to an attribute of a livepatch, or refused it."""
@@ -96,8 +109,10 @@ class Record:
             return
         fields[Field.REASON] = _reasons(verdict) if verdict is not None and refused else _NOT_JUDGED
         if event.allowed:
-            text = f"let through, since the guard refuses nothing now: {who} writes to {what}: {fields[Field.REASON]}"
-            self._event(MessageId.WRITE_AUDITED, logging.WARNING, text, fields)
+            kind = MessageId.WRITE_UNGUARDED if event.verdict is GuardVerdict.OFF else MessageId.WRITE_AUDITED
+            why = _OPEN if event.verdict is GuardVerdict.OFF else _AUDITING
+            text = f"{why}: {who} writes to {what}: {fields[Field.REASON]}"
+            self._event(kind, logging.WARNING, text, fields)
         else:
             text = f"vetoed: {who} may not write to {what}: {fields[Field.REASON]}"
             self._event(MessageId.WRITE_VETOED, logging.WARNING, text, fields)
@@ -170,9 +185,10 @@ class Record:
     def _approved(self, who: str, name: str, fields: Mapping[Field, str]) -> None:
         self._event(MessageId.LOAD_APPROVED, logging.INFO, f"approved: {who} loads {name}", fields)
 
-    def _audited(self, who: str, name: str, fields: Mapping[Field, str], reason: str) -> None:
-        text = f"let through, since nothing is refused now: {who} loads {name}: {reason}"
-        self._event(MessageId.LOAD_AUDITED, logging.WARNING, text, {**fields, Field.REASON: reason})
+    def _let_in(self, who: str, name: str, fields: Mapping[Field, str], reason: str, mode: GuardMode) -> None:
+        kind = MessageId.LOAD_UNGUARDED if mode is GuardMode.OFF else MessageId.LOAD_AUDITED
+        text = f"{_OPEN if mode is GuardMode.OFF else _AUDITING}: {who} loads {name}: {reason}"
+        self._event(kind, logging.WARNING, text, {**fields, Field.REASON: reason})
 
     def _vetoed(self, who: str, name: str, fields: Mapping[Field, str], reason: str) -> None:
         text = f"vetoed: {who} may not load {name}: {reason}"
@@ -182,16 +198,9 @@ class Record:
         self._journal.event(message_id, level, text, {field.value: value for field, value in fields.items()})
 
 
-def is_approval(event: GuardEvent, judged: Judged | None) -> bool:
-    """Whether the guard used up an approval that every rule allowed.
-
-    Where nothing is refused, livepatches come in without one; and in audit mode, with one that the policy denies.
-    """
-    denied = judged is not None and judged.verdict is not None and judged.verdict.decision is not Decision.ALLOW
-    return event.verdict is GuardVerdict.ALLOWED and not denied
-
-
 def _why(judged: Judged | None, event: GuardEvent) -> str:
+    if event.verdict in _VOID:
+        return f"{event.verdict}: {_VOID[event.verdict]}; load it again"
     if judged is None:
         return (
             f"{event.verdict}: klpd had not judged these bytes (they came from memory, from a file in a directory that "
@@ -199,7 +208,7 @@ def _why(judged: Judged | None, event: GuardEvent) -> str:
             "apply FILE"
         )
     if judged.allowed:
-        return f"{event.verdict}: its approval was used up, too old, or for another stack; open the file anew"
+        return f"{event.verdict}: its approval was used up, or was another process's; open the file anew"
     return _reasons_of(judged)
 
 

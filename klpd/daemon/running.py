@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import threading
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -13,6 +15,7 @@ from klpd.daemon.stragglers import straggler
 from klpd.errors import KernelError, OvertakenError
 from klpd.judge.declared import stack_with_manifests
 from klpd.kernel import modules, sysfs
+from klpd.kernel.guard_abi import Attribute, GuardApproval
 from klpd.kernel.log import KernelLog
 from klpd.kernel.stack import read_stack
 from klpd.kernel.tasks import TaskState, read_task
@@ -28,7 +31,11 @@ if TYPE_CHECKING:
     from klpd.kernel.stack import Known
     from klpd.model import Stack
 
-_APPROVAL_SECONDS: Final = 30.0
+_APPROVAL_NS: Final = 30 * 1_000_000_000
+_WRITE_PATIENCE: Final = 5.0
+"""Seconds for a moment to come in which no transition is about to end; there is one between any two tries of the kernel
+to end it."""
+_BETWEEN_TRIES: Final = 0.01
 _MOST_LOOKED_INTO: Final = 64
 """Of more stragglers, which a transition has when it begins, nobody wants to see the stacks."""
 _PATCHED: Final = 1  # KLP_PATCHED, or KLP_TRANSITION_PATCHED since Linux 6.10; KLP_UNPATCHED is 0
@@ -37,21 +44,21 @@ _PATCHED: Final = 1  # KLP_PATCHED, or KLP_TRANSITION_PATCHED since Linux 6.10; 
 class Kernel(Protocol):
     """What a sequence does to a kernel and sees of it.  Every method may raise KernelError.
 
-    `generation` is that of the stack that an action was judged on: where the stack is another by now, nothing is done,
-    and OvertakenError is raised.
+    `judged` is the stack that an action was judged on: where the stack, the policy or what is declared is another by
+    now, nothing is done, and OvertakenError is raised.
     """
 
     def stack(self) -> Stack: ...
 
-    def load(self, data: bytes, name: str, generation: int) -> None:
+    def load(self, data: bytes, name: str, judged: Stack) -> None:
         """Load these bytes."""
         ...
 
-    def set_enabled(self, name: str, *, enabled: bool, generation: int) -> None:
+    def set_enabled(self, name: str, *, enabled: bool, judged: Stack) -> None:
         """Disable a livepatch, or reverse its transition: which of them the kernel does depends on the stack."""
         ...
 
-    def force(self, name: str, generation: int) -> None:
+    def force(self, name: str, judged: Stack) -> None:
         """Force the livepatch's transition to its end."""
         ...
 
@@ -110,43 +117,66 @@ class RunningKernel:
     def stack(self) -> Stack:
         guard = self._guard
         if guard is not None:
-            stack = read_stack(self._memory, self._known, generation=guard.generation())
+            epoch, generation = guard.epoch(), guard.generation()
+            stack = read_stack(self._memory, self._known, generation=generation, epoch=epoch)
         else:
             stack = self._looks.numbered(lambda: read_stack(self._memory, self._known))
         return stack_with_manifests(stack, self._policy())
 
-    def load(self, data: bytes, name: str, generation: int) -> None:
+    def load(self, data: bytes, name: str, judged: Stack) -> None:
         with KernelLog() as log:
             try:
-                self._load(data, name, generation)
+                self._load(data, name, judged)
             except KernelError as error:
-                if error.errno == errno.EPERM:  # an approval of another generation is void
-                    self._check_generation(f"cannot load {name}", generation)
+                if error.errno == errno.EPERM and self._is_other(judged):
+                    raise OvertakenError(f"cannot load {name}") from error
                 raise KernelError(f"cannot load {name}", error.errno, log.complaints()) from error
 
-    def _load(self, data: bytes, name: str, generation: int) -> None:
+    def _load(self, data: bytes, name: str, judged: Stack) -> None:
         if self._guard is None:
             modules.load_module(data, name)
             return
         digest = hashlib.sha256(data).digest()
-        self._guard.approve(digest, seconds=_APPROVAL_SECONDS, generation=generation)
+        expires_ns = time.monotonic_ns() + _APPROVAL_NS
+        self._guard.approve(digest, GuardApproval(expires_ns, judged.generation, judged.epoch), os.getpid())
         try:
             modules.load_module(data, name)
         finally:
             self._guard.withdraw(digest)
 
-    def set_enabled(self, name: str, *, enabled: bool, generation: int) -> None:
-        self._check_generation(f"{name} was not {'enabled' if enabled else 'disabled'}", generation)
-        sysfs.write_enabled(name, enabled=enabled)
+    def set_enabled(self, name: str, *, enabled: bool, judged: Stack) -> None:
+        what = f"{name} was not {'enabled' if enabled else 'disabled'}"
+        self._write(lambda: sysfs.write_enabled(name, enabled=enabled), name, Attribute.ENABLED, judged, what)
 
-    def force(self, name: str, generation: int) -> None:
-        self._check_generation(f"the transition of {name} was not forced", generation)
-        sysfs.write_force(name)
+    def force(self, name: str, judged: Stack) -> None:
+        what = f"the transition of {name} was not forced"
+        self._write(lambda: sysfs.write_force(name), name, Attribute.FORCE, judged, what)
 
-    def _check_generation(self, what: str, generation: int) -> None:
-        present = self.stack().generation if self._guard is None else self._guard.generation()
-        if present != generation:
-            raise OvertakenError(what)
+    def _write(self, write: Callable[[], None], name: str, attribute: Attribute, judged: Stack, what: str) -> None:
+        """Write to an attribute if the stack is still as it was judged.  The guard looks at the very open of it."""
+        if self._guard is None:
+            if self._is_other(judged):
+                raise OvertakenError(what)
+            write()
+            return
+        deadline = time.monotonic() + _WRITE_PATIENCE
+        while True:
+            try:
+                with self._guard.writing(name, attribute, generation=judged.generation, epoch=judged.epoch):
+                    write()
+            except KernelError as error:
+                if error.errno == errno.ESTALE:
+                    raise OvertakenError(what) from error
+                if error.errno != errno.EAGAIN or time.monotonic() > deadline:
+                    raise
+                time.sleep(_BETWEEN_TRIES)
+            else:
+                return
+
+    def _is_other(self, judged: Stack) -> bool:
+        if self._guard is None:
+            return self.stack().generation != judged.generation
+        return (self._guard.epoch(), self._guard.generation()) != (judged.epoch, judged.generation)
 
     def remove(self, name: str) -> None:
         modules.remove_module(name)

@@ -218,14 +218,14 @@ class Sequence:
     def _write(self, action: Action, stack: Stack) -> None:
         match action:
             case Load(livepatch):
-                self.kernel.load(self.data_of(livepatch.digest), livepatch.name, stack.generation)
+                self.kernel.load(self.data_of(livepatch.digest), livepatch.name, stack)
             case Disable(name):
-                self.kernel.set_enabled(name, enabled=False, generation=stack.generation)
+                self.kernel.set_enabled(name, enabled=False, judged=stack)
             case Reverse(name):
                 forwards = stack.transition is not None and stack.transition.enabled
-                self.kernel.set_enabled(name, enabled=not forwards, generation=stack.generation)
+                self.kernel.set_enabled(name, enabled=not forwards, judged=stack)
             case Force(name):
-                self.kernel.force(name, stack.generation)
+                self.kernel.force(name, stack)
             case Remove(name):
                 self._remove(name)
 

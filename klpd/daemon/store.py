@@ -21,7 +21,7 @@ from klpd.model import Livepatch
 from klpd.plain import PlainError, from_plain, to_plain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from klpd.model import Installed, Stack
@@ -74,9 +74,13 @@ class History:
 
 
 class Store:
-    """Remembered livepatches and the history; safe to use from any thread."""
+    """Remembered livepatches and the history; safe to use from any thread.
 
-    def __init__(self, folder: Path = STATE_DIRECTORY) -> None:
+    `declared` is called when something else is declared of a remembered livepatch than was before.
+    """
+
+    def __init__(self, folder: Path = STATE_DIRECTORY, declared: Callable[[], object] = lambda: None) -> None:
+        self._declared = declared
         self._folder = folder / "livepatches"
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._history_file = folder / "history"
@@ -104,21 +108,25 @@ class Store:
         with self._lock:
             return tuple(self._livepatches.values())
 
-    def add(self, livepatch: Livepatch, data: bytes) -> None:
+    def add(self, livepatch: Livepatch, data: bytes) -> bool:
         """Remember a livepatch and its file's bytes.  They are written in the background: an opener waits.
 
         What a manifest declared of the same bytes before is kept until another does: a copy without one unsays nothing.
+        True if they were not remembered.
         """
         with self._lock:
             known = self._livepatches.get(livepatch.digest)
             if known is not None and not livepatch.declared.files:
                 livepatch = replace(livepatch, declared=livepatch.declared + known.declared)
             if known == livepatch:
-                return
+                return False
             self._livepatches[livepatch.digest] = livepatch
             if known is None:
                 self._unwritten[livepatch.digest] = data
         self._writer.submit(self._write, livepatch.digest)
+        if known is not None and known.declared != livepatch.declared:
+            self._declared()
+        return known is None
 
     def read(self, digest: str) -> bytes:
         """The bytes of a remembered livepatch.  Raises KlpdError where they are gone or are not the same any more."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from klpd.daemon.running import Kernel
     from klpd.daemon.store import Store
     from klpd.judge.rules import Policy
-    from klpd.model import Drift
+    from klpd.model import Drift, Installed
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,8 @@ _AGAIN: Final = 1.0
 class Watch:
     """Looks at the stack when told that it may have changed.
 
-    `is_livepatch` tells whether a loaded module of that name is one; `later(seconds, function)` calls from the main
+    `is_livepatch` tells whether a loaded module of that name is one; `approved` whether a livepatch in force was
+    approved since the machine booted; `later(seconds, function)` calls from the main
     loop; `looked` is told of each stack, `reconciled` of each again with all the drift that is in it, and `drifted` of
     each livepatch that is found to be drift.
     """
@@ -45,6 +46,7 @@ class Watch:
         policy: Callable[[], Policy],
         *,
         is_livepatch: Callable[[str], bool],
+        approved: Callable[[Installed], bool],
         later: Callable[[float, Callable[[], None]], None],
         looked: Callable[[Stack], None],
         reconciled: Callable[[Stack, tuple[Drift, ...]], None],
@@ -55,6 +57,7 @@ class Watch:
         self._record = record
         self._policy = policy
         self._is_livepatch = is_livepatch
+        self._approved = approved
         self._later = later
         self._looked = looked
         self._reconciled = reconciled
@@ -110,7 +113,7 @@ class Watch:
 
     def _reconcile(self, stack: Stack) -> None:
         """Report drift that is seen twice: the word of an approval's use may come later than the livepatch itself."""
-        found = find_drift(stack, self._store.approved, self._policy())
+        found = find_drift(stack, self._approved, self._policy())
         known = {each.livepatch for each in self.drift}
         suspected = {each.livepatch for each in self._suspects}
         self._suspects = found
@@ -131,8 +134,7 @@ class Watch:
             self._asked = False
         try:
             stack = self.look()
-            # One that is disabled stays in the list for a moment after its transition.
-            moving = stack.transition is not None or not all(each.enabled for each in stack.livepatches)
+            moving = stack.transition is not None or not stack.steady
         except Exception:
             log.exception("the stack could not be looked at")
             moving = True

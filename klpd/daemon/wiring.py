@@ -23,7 +23,7 @@ from klpd.daemon.manager import Manager
 from klpd.daemon.notify import notify, notify_reloading, watchdog_period
 from klpd.daemon.planning import Planning
 from klpd.daemon.policies import Policies
-from klpd.daemon.record import Record, is_approval
+from klpd.daemon.record import Record
 from klpd.daemon.running import RunningKernel
 from klpd.daemon.store import Store
 from klpd.daemon.transitions import Transitions
@@ -31,8 +31,8 @@ from klpd.daemon.unfinished import Unfinished
 from klpd.daemon.watch import Watch
 from klpd.errors import GuardError, KernelError, PolicyError
 from klpd.kernel import gate, sysfs
-from klpd.kernel.cgroup import service_cgroup
-from klpd.kernel.guard import Guard, GuardEvent, WriteEvent
+from klpd.kernel.guard import Guard, GuardEvent, TransitionEvent, WriteEvent
+from klpd.kernel.guard_abi import GuardVerdict
 from klpd.kernel.layouts import KernelLayouts
 from klpd.kernel.memory import KernelMemory
 from klpd.kernel.uevents import ModuleEvents
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from klpd.daemon.journal import Journal
     from klpd.judge.rules import Mode, Policy
     from klpd.kernel.guard_abi import GuardMode
+    from klpd.model import Installed
     from klpd.report import Defence, DefenceState
 
 log = logging.getLogger(__name__)
@@ -63,14 +64,14 @@ class Daemon:
         self._policies = Policies(read_policy)
         with suppress(PolicyError):  # it is recorded, and the built-in policy is in force
             self._take_policy()
-        self._store = Store()
         self._guard, self._no_guard = _guard(self._policies.current.mode)
+        self._store = Store(declared=self._declared_changed)
         self._memory, self._no_memory = _memory()
         self._transitions = Transitions()
         self._layouts = KernelLayouts()
         # Whoever opens the first livepatch is not to wait for it.
         threading.Thread(target=self._layouts.load_running, name="layout", daemon=True).start()
-        known = KnownLivepatches(self._store, self._watched, self._layouts)
+        known = KnownLivepatches(self._store, self._watched, self._layouts, self._entered)
         self._kernel = RunningKernel(self._memory, self._guard, known, self._transitions, self._policy)
         self._enforcement = Enforcement(self._kernel, self._policy, self._store, self._guard, self._layouts)
         self._fallback, self._no_fallback = self._stand_in()
@@ -80,6 +81,7 @@ class Daemon:
             self._record,
             self._policy,
             is_livepatch=sysfs.is_livepatch,
+            approved=self._approved,
             later=self._later,
             looked=self._enforcement.permit,
             reconciled=lambda stack, drift: self._loop.call_soon(lambda: self._manager.stack_seen(stack, drift)),
@@ -142,6 +144,24 @@ class Daemon:
 
     def _policy(self) -> Policy:
         return self._policies.current
+
+    def _declared_changed(self) -> None:
+        """Have nothing hold that was judged by what was declared before."""
+        if self._guard is not None:
+            self._guard.next_epoch()
+            self._watch.look_soon()
+
+    def _entered(self, name: str) -> str | None:
+        """The digest of the bytes that the guard saw enter by that name."""
+        entered = None if self._guard is None else self._guard.entered(name)
+        return None if entered is None else entered.digest or None
+
+    def _approved(self, livepatch: Installed) -> bool:
+        """Whether a livepatch in force was approved since the machine booted: the guard itself knows, or the store."""
+        entered = None if self._guard is None else self._guard.entered(livepatch.name)
+        if entered is not None and entered.verdict is GuardVerdict.ALLOWED and entered.digest == livepatch.digest:
+            return True
+        return self._store.approved(livepatch)
 
     def _open_guard(self, uid: int) -> None:
         gate.open_gate(self._present_guard())
@@ -208,7 +228,7 @@ class Daemon:
     def _start_hold(self) -> tuple[Hold | None, str]:
         try:
             hold = Hold(
-                self._enforcement.examine,
+                lambda data, file, pid: self._enforcement.examine(data, file, pid) is not None,
                 self._record.hold_timed_out,
                 timeout=self._policies.current.hold_timeout,
                 loads=self._fallback,
@@ -244,14 +264,14 @@ class Daemon:
             return
         for event in self._guard.read_events():
             if isinstance(event, GuardEvent):
-                judged = self._enforcement.judged(event.digest)
-                if is_approval(event, judged):
+                judged = self._enforcement.judged(event.digest, event.token)
+                if event.verdict is GuardVerdict.ALLOWED:
                     self._store.approve(event.digest)
                 self._record.load_decided(event, judged)
             elif isinstance(event, WriteEvent):
-                verdict = self._enforcement.write_judged(event.livepatch, event.attribute)
+                verdict = self._enforcement.write_judged(event.livepatch, event.attribute, event.generation)
                 self._record.write_decided(event, verdict)
-            else:
+            elif isinstance(event, TransitionEvent):
                 self._transitions.note(event)
         self._watch.look_soon()
 
@@ -290,7 +310,7 @@ def _guard(mode: Mode) -> tuple[Guard | None, str]:
         return None, f"{gate.SWITCH} is on the kernel's command line"
     try:
         guard = Guard.close_gate(gate.guard_mode(mode))
-        guard.exempt(service_cgroup())
+        guard.claim()
     except (GuardError, KernelError) as error:
         return None, str(error)
     return guard, ""

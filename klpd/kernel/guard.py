@@ -13,12 +13,12 @@ import logging
 import os
 import secrets
 import shutil
+import sys
 import threading
-import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from errno import E2BIG, ENOENT
+from errno import ENOENT
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -26,20 +26,31 @@ from klpd.errors import GuardError, KernelError
 from klpd.kernel import bpf, guard_checks, guard_selftest
 from klpd.kernel.bpf.handles import BpfObject, Link, Map, Ring, kernel_functions
 from klpd.kernel.guard_abi import (
+    ANY_GENERATION,
     ANY_LIVEPATCH,
+    ANY_PROCESS,
     NO_GENERATION,
+    NO_INTENT,
+    Attribute,
+    Entered,
+    Event,
     GuardApproval,
     GuardConfig,
     GuardCounters,
     GuardEvent,
+    GuardIntent,
     GuardMode,
     GuardPermission,
+    ModuleGoingEvent,
     Permit,
     TransitionEvent,
     WriteEvent,
+    is_of_bytes,
+    load_key,
     parse_event,
     permission_key,
 )
+from klpd.kernel.perf import dummy_event
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -47,9 +58,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 __all__ = [
+    "ANY_GENERATION",
     "ANY_LIVEPATCH",
+    "ANY_PROCESS",
     "NO_GENERATION",
+    "Attribute",
+    "Entered",
+    "Event",
     "Guard",
+    "GuardApproval",
     "GuardCounters",
     "GuardEvent",
     "GuardMode",
@@ -57,18 +74,16 @@ __all__ = [
     "GuardState",
     "GuardStatus",
     "Hook",
+    "ModuleGoingEvent",
     "Permit",
     "TransitionEvent",
     "WriteEvent",
 ]
 
-Event = GuardEvent | WriteEvent | TransitionEvent
-
 DIRECTORY: Final = Path(guard_checks.BPFFS) / "klpd"
 _CURRENT: Final = "guard"
-_MAPS: Final = ("config", "counters", "approvals", "permissions", "events")
+_MAPS: Final = ("config", "counters", "approvals", "permissions", "intents", "entered", "alive", "events")
 _KEY: Final = (0).to_bytes(4, "little")
-_NANOSECONDS: Final = 1_000_000_000
 _FTRACE_ENABLED: Final = Path("/proc/sys/kernel/ftrace_enabled")
 _FTRACE_OFF: Final = (
     "kernel.ftrace_enabled is 0, so the kernel calls none of its programs: livepatches that are not approved cannot "
@@ -96,6 +111,10 @@ HOOKS: Final = (
     Hook("transition_ended", "klp_complete_transition", "approvals outlive the end of another transition"),
     Hook("disabled_left", "klp_free_patch_async", "approvals may outlive the moment in which a livepatch leaves"),
     Hook("replaced_left", "klp_free_replaced_patches_async", "approvals may outlive the moment of a replacement"),
+    Hook(
+        "transition_tried", "klp_try_complete_transition", "klpd's reversal may come when a transition has just ended"
+    ),
+    Hook("module_going", "klp_module_going", "approvals outlive a livepatch that could not be installed"),
 )
 LOAD_HOOKS: Final = HOOKS[:2]
 LOCKS: Final = HOOKS[:4]
@@ -170,21 +189,41 @@ class Guard:
         return guard
 
     def set_mode(self, mode: GuardMode) -> None:
-        """Raises KernelError."""
-        config = _read_config(self._maps["config"])
-        self._maps["config"].put(_KEY, replace(config, mode=mode).pack())
+        """Raises KernelError.  A new epoch begins, as with `next_epoch`."""
+        self._begin_epoch(mode)
 
-    def exempt(self, cgroup: int) -> None:
-        """Let pass the writes to livepatches' attributes from the cgroup with this id.  Raises KernelError."""
-        config = _read_config(self._maps["config"])
-        self._maps["config"].put(_KEY, replace(config, klpd=cgroup).pack())
+    def next_epoch(self) -> None:
+        """Have everything void that was approved or permitted: what it was judged from is no longer so.
 
-    def permit(self, permissions: Mapping[str, GuardPermission]) -> None:
-        """What may be written to the attributes of each livepatch from now on: what is not here is not permitted.
-
-        The permission under ANY_LIVEPATCH is good for all.  Raises KernelError.
+        To be called when that has changed, and before anybody is told so.  Raises KernelError.
         """
-        wanted = {permission_key(name): permission.pack() for name, permission in permissions.items()}
+        self._begin_epoch(None)
+
+    def _begin_epoch(self, mode: GuardMode | None) -> None:
+        with _locked(self._directory):
+            config = _read_config(self._maps["config"])
+            following = replace(config, epoch=config.epoch + 1, mode=config.mode if mode is None else mode)
+            self._maps["config"].put(_KEY, following.pack())
+
+    def epoch(self) -> int:
+        """The present epoch, never 0.  To be read before what a verdict is judged from.  Raises KernelError."""
+        return _read_config(self._maps["config"]).epoch
+
+    def claim(self) -> None:
+        """Have approvals be good that this process gives, until it ends, however it does.  Raises KernelError."""
+        event = dummy_event()
+        try:
+            self._maps["alive"].put(_KEY, event.to_bytes(4, sys.byteorder))
+        finally:
+            os.close(event)
+
+    def permit(self, permissions: Mapping[str, GuardPermission], epoch: int) -> None:
+        """What may be written to the attributes of each livepatch, as judged in an epoch: what is not here is not
+        permitted.
+
+        The permission under ANY_LIVEPATCH is for all that have none of their own.  Raises KernelError.
+        """
+        wanted = {permission_key(name): permission.pack(epoch) for name, permission in permissions.items()}
         there = self._maps["permissions"]
         for key in set(there.keys()) - set(wanted):
             there.delete(key)
@@ -196,24 +235,36 @@ class Guard:
         """As the kernel has it.  Raises KernelError."""
         return _read_config(self._maps["config"]).mode
 
-    def approve(self, digest: bytes, *, seconds: float, generation: int | None = None) -> None:
-        """Let the livepatch with these bytes' SHA-256 be loaded: once, within so many seconds.
-
-        With a generation (see `generation`) only as long as it is the stack's: until a transition starts or ends.
-        Raises KernelError: E2BIG where there are too many approvals already.
+    @contextmanager
+    def writing(self, livepatch: str, attribute: Attribute, *, generation: int, epoch: int) -> Iterator[None]:
+        """While this lasts, this process may open the livepatch's attribute for writing, if the stack is still of that
+        generation and it is still that epoch: ESTALE else, and EAGAIN where it would come too close to the end of a
+        transition.  One at a time.  Raises KernelError.
         """
-        approval = GuardApproval(time.monotonic_ns() + int(seconds * _NANOSECONDS), generation or 0).pack()
+        intent = GuardIntent(livepatch, attribute, generation, epoch, os.getpid())
+        self._maps["intents"].put(_KEY, intent.pack())
         try:
-            self._maps["approvals"].put(digest, approval)
-        except KernelError as error:
-            if error.errno != E2BIG:
-                raise
-            self._forget_expired()
-            self._maps["approvals"].put(digest, approval)
+            yield
+        finally:
+            self._maps["intents"].put(_KEY, NO_INTENT)
+
+    def approve(self, digest: bytes, approval: GuardApproval, process: int = ANY_PROCESS) -> None:
+        """Let the livepatch with these bytes' SHA-256 be loaded, by that process.  Raises KernelError."""
+        self._maps["approvals"].put(load_key(digest, process), approval.pack())
 
     def withdraw(self, digest: bytes) -> bool:
-        """Take an approval back.  False if there is none: it was never given, or is used up.  Raises KernelError."""
-        return self._maps["approvals"].delete(digest)
+        """Take all approvals of these bytes back.  False if there is none: it was never given, or is used up.
+
+        Raises KernelError.
+        """
+        approvals = self._maps["approvals"]
+        withdrawn = [approvals.delete(key) for key in list(approvals.keys()) if is_of_bytes(key, digest)]
+        return any(withdrawn)
+
+    def entered(self, livepatch: str) -> Entered | None:
+        """What a livepatch in force came from, if the guard saw it enter.  Raises KernelError."""
+        value = self._maps["entered"].get(permission_key(livepatch))
+        return None if value is None else Entered.unpack(value)
 
     def generation(self) -> int:
         """The stack's generation, never 0.  To be read before the stack that an approval is judged against."""
@@ -274,13 +325,6 @@ class Guard:
 
     def _take_events(self) -> list[Event]:
         return [parse_event(each) for each in self._ring.take()]
-
-    def _forget_expired(self) -> None:
-        approvals, now = self._maps["approvals"], time.monotonic_ns()
-        for digest in list(approvals.keys()):
-            value = approvals.get(digest)
-            if value is not None and GuardApproval.unpack(value).expires_ns <= now:
-                approvals.delete(digest)
 
     def release(self) -> None:
         """Let go of the guard, which stays as it is."""
@@ -364,11 +408,24 @@ def _install(path: Path, config: GuardConfig, directory: Path) -> None:
         raise
     current = directory / _CURRENT
     if current.exists():
+        _take_over(current / "entered", coming / "entered")
         current.rename(going)
     coming.rename(current)
     for each in directory.iterdir():
         if each != current:
             shutil.rmtree(each)
+
+
+def _take_over(former: Path, coming: Path) -> None:
+    """Let a new guard know what the former one saw enter, if that kept it in the same way."""
+    try:
+        with Map.pinned(former) as seen, Map.pinned(coming) as known:
+            for key in seen.keys():  # noqa: SIM118
+                value = seen.get(key)
+                if value is not None and known.get(key) is None:
+                    known.put(key, value)
+    except (KernelError, ValueError) as error:
+        log.info("it is not known what the livepatches in force came from: %s", error)
 
 
 def _pin_guard(programs: BpfObject, config: GuardConfig, directory: Path) -> None:

@@ -10,15 +10,18 @@ from typing import Final, Self
 
 from klpd.kernel.names import readable
 
-GUARD_ABI: Final = 3
+GUARD_ABI: Final = 4
 """GUARD_ABI in bpf/guard.h, to be raised with every change of it."""
 
 _CONFIG: Final = struct.Struct("=II32sQ")
-_APPROVAL: Final = struct.Struct("=QQ")
-_PERMISSION: Final = struct.Struct("=QBB6x")
+_LOAD: Final = struct.Struct("=32sI4x")
+_APPROVAL: Final = struct.Struct("=QQQQBB6x")
+_PERMISSION: Final = struct.Struct("=QQBB6x")
+_INTENT: Final = struct.Struct("=QQII56s")
+_ENTERED: Final = struct.Struct("=32sQI4x")
 _LIVEPATCH: Final = struct.Struct("=56s")
-_COUNTERS: Final = struct.Struct("=QQQQQ")
-_EVENT: Final = struct.Struct("=QQQIIIBBBBB3x16s56s32s4x")
+_COUNTERS: Final = struct.Struct("=QQQQQQ")
+_EVENT: Final = struct.Struct("=QQQIIIBBBBBB2x16s56s32s4xQ")
 
 
 class GuardMode(StrEnum):
@@ -66,8 +69,9 @@ class Input(StrEnum):
 class GuardVerdict(StrEnum):
     """What the guard made of it.
 
-    STALE: approved, or permitted, for another generation of the stack.  FORBIDDEN: not permitted to write.
-    COMPRESSED: answered with ENOSYS, so that the loader decompresses it itself and comes back.
+    STALE: approved, or permitted, for another generation of the stack; SUPERSEDED: in another epoch; ORPHANED: by a
+    klpd that has ended.  AUDITED: approved although rules deny it.  FORBIDDEN: not permitted to write.  COMPRESSED:
+    answered with ENOSYS, so that the loader decompresses it itself and comes back.
     """
 
     ALLOWED = "allowed"
@@ -79,6 +83,9 @@ class GuardVerdict(StrEnum):
     COMPRESSED = "compressed"
     OFF = "off"
     FORBIDDEN = "forbidden"
+    SUPERSEDED = "superseded"
+    ORPHANED = "orphaned"
+    AUDITED = "audited"
 
 
 class _Kind(IntEnum):
@@ -88,6 +95,7 @@ class _Kind(IntEnum):
     TRANSITION_START = 2
     TRANSITION_END = 3
     WRITE = 4
+    GOING = 5
 
 
 # The numbers of the enums in bpf/guard.h.
@@ -104,6 +112,7 @@ class GuardEvent:
 
     `allowed` is what became of it: in the modes that refuse nothing it is true, whatever `verdict` says.  `digest` is
     SHA-256 in hex, empty where there is none; `module` is the name that the bytes claim, empty where they claim none.
+    `token` is that of the approval that was found, good or not; 0 for none.
     """
 
     time_ns: int
@@ -113,6 +122,7 @@ class GuardEvent:
     input: Input
     verdict: GuardVerdict
     allowed: bool
+    mode: GuardMode
     pid: int
     tid: int
     uid: int
@@ -120,13 +130,14 @@ class GuardEvent:
     module: str
     size: int
     digest: str
+    token: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class WriteEvent:
     """A decision of the guard on a program that opened an attribute of a livepatch for writing.
 
-    `allowed` is what became of it, as in GuardEvent.  klpd's own writes are none of these.
+    `allowed` is what became of it, as in GuardEvent.  Writes that klpd has told of beforehand are none of these.
     """
 
     time_ns: int
@@ -155,47 +166,82 @@ class TransitionEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class ModuleGoingEvent:
+    """A livepatch's module is about to be freed: it is removed, or its init function has failed."""
+
+    time_ns: int
+    generation: int
+    livepatch: str
+
+
+@dataclass(frozen=True, slots=True)
 class GuardConfig:
-    """What the guard is told; `object_digest` names the object that its programs come from, `klpd` is the id of the
-    cgroup whose writes to the attributes of livepatches it lets pass, 0 for none.
+    """What the guard is told; `object_digest` names the object that its programs come from.
+
+    `epoch` is another whenever something else than the stack has changed that verdicts are judged from.
     """
 
     mode: GuardMode
     object_digest: bytes
-    klpd: int = 0
+    epoch: int = 1
     abi: int = GUARD_ABI
 
     def pack(self) -> bytes:
-        return _CONFIG.pack(self.abi, list(GuardMode).index(self.mode), self.object_digest, self.klpd)
+        return _CONFIG.pack(self.abi, list(GuardMode).index(self.mode), self.object_digest, self.epoch)
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
         """Raises ValueError for bytes of another ABI."""
         if len(data) != _CONFIG.size:
             raise ValueError(f"{len(data)} bytes")
-        abi, mode, digest, klpd = _CONFIG.unpack(data)
+        abi, mode, digest, epoch = _CONFIG.unpack(data)
         if abi != GUARD_ABI or mode not in _MODES:
             raise ValueError(f"ABI {abi}, mode {mode}")
-        return cls(_MODES[mode], digest, klpd, abi)
+        return cls(_MODES[mode], digest, epoch, abi)
+
+
+ANY_PROCESS: Final = 0
+ANY_GENERATION: Final = (1 << 64) - 1
+
+
+def load_key(digest: bytes, process: int) -> bytes:
+    """The bytes with this SHA-256, loaded by that process, as the map of approvals has it."""
+    return _LOAD.pack(digest, process)
+
+
+def is_of_bytes(key: bytes, digest: bytes) -> bool:
+    """Whether a key of that map is about the bytes with this SHA-256, whoever loads them."""
+    return key.startswith(digest)
 
 
 @dataclass(frozen=True, slots=True)
 class GuardApproval:
-    """How long an approval is good (CLOCK_MONOTONIC), and for which generation; 0 is any."""
+    """Lets bytes be loaded, once: until when (CLOCK_MONOTONIC), in which generation of the stack and in which epoch.
+
+    `token` is the giver's name for the verdict; `audited`: rules deny it.  `standing`: it is good in every epoch, and
+    whether klpd runs or not; any other is void when the klpd that gave it has ended.
+    """
 
     expires_ns: int
-    generation: int
+    generation: int = ANY_GENERATION
+    epoch: int = 0
+    token: int = 0
+    audited: bool = False
+    standing: bool = False
 
     def pack(self) -> bytes:
-        return _APPROVAL.pack(self.expires_ns, self.generation)
+        return _APPROVAL.pack(
+            self.expires_ns, self.generation, self.epoch, self.token, int(self.audited), int(self.standing)
+        )
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
-        return cls(*_APPROVAL.unpack(data))
+        expires_ns, generation, epoch, token, audited, standing = _APPROVAL.unpack(data)
+        return cls(expires_ns, generation, epoch, token, audited=bool(audited), standing=bool(standing))
 
 
 class Permit(IntEnum):
-    """Whether an attribute may be written to: not, in one generation of the stack, or in any."""
+    """Whether an attribute may be written to: not, in one generation of the stack, or in any of the same epoch."""
 
     NO = 0
     NOW = 1
@@ -219,12 +265,48 @@ class GuardPermission:
     enabled: Permit
     force: Permit
 
+    def pack(self, epoch: int) -> bytes:
+        """As it holds in that epoch."""
+        return _PERMISSION.pack(self.generation, epoch, self.enabled, self.force)
+
+
+@dataclass(frozen=True, slots=True)
+class GuardIntent:
+    """The one write that `process` is about to make to an attribute of a livepatch, and what it was judged on."""
+
+    livepatch: str
+    attribute: Attribute
+    generation: int
+    epoch: int
+    process: int
+
     def pack(self) -> bytes:
-        return _PERMISSION.pack(self.generation, self.enabled, self.force)
+        number = next(number for number, each in _ATTRIBUTES.items() if each is self.attribute)
+        return _INTENT.pack(self.generation, self.epoch, self.process, number, self.livepatch.encode())
+
+
+NO_INTENT: Final = bytes(_INTENT.size)
+
+
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """What a livepatch in force came from: the SHA-256 (hex) of its bytes, the verdict on them, and its token."""
+
+    digest: str
+    verdict: GuardVerdict
+    token: int = 0
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """Raises ValueError for bytes of another ABI."""
+        digest, token, verdict = _ENTERED.unpack(data)
+        if verdict not in _VERDICTS:
+            raise ValueError(f"entered with verdict {verdict}")
+        return cls(digest.hex() if any(digest) else "", _VERDICTS[verdict], token)
 
 
 ANY_LIVEPATCH: Final = ""
-"""The name under which the permission for each livepatch stands, those included that nobody has seen yet."""
+"""The name under which the permission for all livepatches stands that have none of their own: nobody has seen them."""
 
 
 def permission_key(livepatch: str) -> bytes:
@@ -236,8 +318,9 @@ def permission_key(livepatch: str) -> bytes:
 class GuardCounters:
     """What the guard has counted since it was loaded.
 
-    `generation` grows at each start and end of a transition, by one or more.  `plain` modules were let pass as no
-    livepatches, without an event; `lost` events found no room in the ring.
+    `generation` grows whenever the stack may have become another, by one or more.  `plain` modules were let pass as no
+    livepatches, without an event; `lost` events found no room in the ring.  `tried_ns` is when the kernel last began
+    to see whether a transition is complete (CLOCK_MONOTONIC); 0 for never.
     """
 
     generation: int = 0
@@ -245,22 +328,29 @@ class GuardCounters:
     allowed: int = 0
     refused: int = 0
     lost: int = 0
+    tried_ns: int = 0
 
     def pack(self) -> bytes:
-        return _COUNTERS.pack(self.generation, self.plain, self.allowed, self.refused, self.lost)
+        return _COUNTERS.pack(self.generation, self.plain, self.allowed, self.refused, self.lost, self.tried_ns)
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
         return cls(*_COUNTERS.unpack(data))
 
 
-def parse_event(data: bytes) -> GuardEvent | WriteEvent | TransitionEvent:
+Event = GuardEvent | WriteEvent | TransitionEvent | ModuleGoingEvent
+
+
+def parse_event(data: bytes) -> Event:
     """A record of the guard's ring.  Raises ValueError for bytes of another ABI."""
     if len(data) != _EVENT.size:
         raise ValueError(f"an event of {len(data)} bytes")
-    (time_ns, generation, size, tid, pid, uid, kind, way, seen, verdict, refused, command, module, digest) = (
-        _EVENT.unpack(data)
-    )
+    (
+        time_ns, generation, size, tid, pid, uid, kind, way, seen, verdict, refused, mode, command, module, digest,
+        token,
+    ) = _EVENT.unpack(data)  # fmt: skip
+    if kind == _Kind.GOING:
+        return ModuleGoingEvent(time_ns, generation, readable(module))
     if kind in (_Kind.TRANSITION_START, _Kind.TRANSITION_END):
         return TransitionEvent(time_ns, generation, readable(module), kind == _Kind.TRANSITION_END)
     if kind == _Kind.WRITE:
@@ -294,6 +384,7 @@ def parse_event(data: bytes) -> GuardEvent | WriteEvent | TransitionEvent:
         input=bytes_are,
         verdict=decided,
         allowed=not refused,
+        mode=_MODES.get(mode, GuardMode.ENFORCE),
         pid=pid,
         tid=tid,
         uid=uid,
@@ -301,4 +392,5 @@ def parse_event(data: bytes) -> GuardEvent | WriteEvent | TransitionEvent:
         module=readable(module),
         size=size,
         digest=digest.hex() if any(digest) else "",
+        token=token,
     )

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # bpf/stack.h
 _HEADER: Final = struct.Struct("=II")
-_PATCH: Final = struct.Struct("=56sBBBBBBH")
+_PATCH: Final = struct.Struct("=56sBBBBBBBB")
 _STATE: Final = struct.Struct("=QQ")
 _TASK: Final = struct.Struct("=iii16s")
 _KNOWN_REPLACE: Final = 1
@@ -36,7 +36,11 @@ _WALKS: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class MemoryLivepatch:
-    """A member of klp_patches.  None where this kernel does not have it, or there are too many states to read."""
+    """A member of klp_patches.  None where this kernel does not have it, or there are too many states to read.
+
+    `coming`: its transition has not started; what is to be done before may still fail (__klp_enable_patch in
+    kernel/livepatch/core.c).
+    """
 
     name: str
     enabled: bool
@@ -44,6 +48,12 @@ class MemoryLivepatch:
     replace: bool | None
     forced: bool | None
     states: tuple[State, ...] | None
+    coming: bool = False
+
+    @property
+    def in_force(self) -> bool:
+        """Whether it counts: one that is not enabled, nor on its way out, has not come yet or is gone already."""
+        return (self.enabled or self.transition) and not self.coming
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +129,7 @@ class KernelMemory:
 
 def parse_patch(record: bytes) -> MemoryLivepatch:
     """A struct patch_record (bpf/stack.h)."""
-    name, known, replace, enabled, forced, transition, truncated, count = _PATCH.unpack_from(record)
+    name, known, replace, enabled, forced, transition, truncated, coming, count = _PATCH.unpack_from(record)
     states = _STATE.iter_unpack(record[_PATCH.size : _PATCH.size + count * _STATE.size])
     return MemoryLivepatch(
         name=readable(name),
@@ -128,4 +138,5 @@ def parse_patch(record: bytes) -> MemoryLivepatch:
         replace=bool(replace) if known & _KNOWN_REPLACE else None,
         forced=bool(forced) if known & _KNOWN_FORCED else None,
         states=tuple(State(*each) for each in states) if known & _KNOWN_STATES and not truncated else None,
+        coming=bool(coming),
     )

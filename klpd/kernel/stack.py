@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from klpd.kernel import sysfs
+from klpd.kernel.memory import MemoryLivepatch
 from klpd.kernel.signing import read_verified
+from klpd.kernel.sysfs import SysfsLivepatch
 from klpd.model import UNDECLARED, Installed, Leftover, Stack, StatesSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from klpd.kernel.memory import MemoryLivepatch
-    from klpd.kernel.sysfs import LoadedModule, SysfsLivepatch
+    from klpd.kernel.sysfs import LoadedModule
     from klpd.model import State
     from klpd.module.origin import Origin
 
@@ -40,59 +42,98 @@ class Known(Protocol):
     def __call__(self, name: str, build_id: str, /) -> Origin | None: ...
 
 
-def read_stack(memory: Memory | None, known: Known, *, generation: int = 0, root: Path = sysfs.ROOT) -> Stack:
+def read_stack(
+    memory: Memory | None, known: Known, *, generation: int = 0, epoch: int = 0, root: Path = sysfs.ROOT
+) -> Stack:
     """The stack of the running kernel.
 
-    `memory` is None where kernel memory cannot be read; states then come from the files that `known` finds, and the
-    order from sysfs where the kernel shows it.  Raises KernelError where sysfs cannot be read.
+    A livepatch has an entry in sysfs before it is certain that it can be installed (klp_init_patch in
+    kernel/livepatch/core.c), and for a moment after it has gone: which are in force is told by the kernel's own list.
+    `memory` is None where that cannot be read; the states then come from the files that `known` finds, and the order
+    from sysfs where the kernel shows it.  Raises KernelError where sysfs cannot be read.
     """
-    shown, in_memory = _look(memory, root)
+    look = _look(memory, root)
     for _again in range(_LOOKS):
-        if memory is None or {each.name for each in in_memory} == set(shown):
+        if look.steady:
             break
         time.sleep(_BETWEEN_LOOKS)
-        shown, in_memory = _look(memory, root)
-    details = {each.name: each for each in in_memory}
-    ranks = {each.name: rank for rank, each in enumerate(in_memory)}
-    ordered = sorted(shown.values(), key=lambda each: ranks.get(each.name, each.stack_order or len(ranks)))
-    livepatches = tuple(_installed(each, details.get(each.name), known, root) for each in ordered)
+        look = _look(memory, root)
     return Stack(
-        livepatches=livepatches,
-        leftovers=tuple(_leftovers(sysfs.read_modules(root), set(shown) | set(details), root)),
+        livepatches=tuple(_installed(each, known, root) for each in look.in_force),
+        leftovers=tuple(_leftovers(sysfs.read_modules(root), look.names, root)),
         kernel_release=os.uname().release,
         readable=memory is not None,
         generation=generation,
+        epoch=epoch,
+        steady=look.steady,
     )
 
 
-def _look(memory: Memory | None, root: Path) -> tuple[dict[str, SysfsLivepatch], tuple[MemoryLivepatch, ...]]:
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A livepatch in force, by what sysfs shows of it and what the kernel's list says; one of them may be missing."""
+
+    shown: SysfsLivepatch | None
+    listed: MemoryLivepatch | None
+
+    @property
+    def name(self) -> str:
+        source = self.listed or self.shown
+        assert source is not None
+        return source.name
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """Those in force, in their order; and the names of all that were to be seen, in force or not."""
+
+    in_force: tuple[_Seen, ...]
+    names: frozenset[str]
+    steady: bool
+
+
+def _look(memory: Memory | None, root: Path) -> _Look:
     shown = {each.name: each for each in sysfs.read_livepatches(root)}
-    return shown, () if memory is None else memory.read_patches()
+    if memory is None:
+        ordered = sorted(shown.values(), key=lambda each: each.stack_order or len(shown))
+        counted = tuple(_Seen(each, None) for each in ordered if each.enabled or each.transition)
+        return _Look(counted, frozenset(shown), steady=len(counted) == len(shown))
+    listed = memory.read_patches()
+    counted = tuple(_Seen(shown.get(each.name), each) for each in listed if each.in_force)
+    return _Look(
+        counted,
+        frozenset(shown) | {each.name for each in listed},
+        steady={each.name for each in counted} == set(shown),
+    )
 
 
-def _installed(shown: SysfsLivepatch, detail: MemoryLivepatch | None, known: Known, root: Path) -> Installed:
-    file = None if shown.build_id is None else known(shown.name, shown.build_id)
+def _installed(seen: _Seen, known: Known, root: Path) -> Installed:
+    shown, detail, name = seen.shown, seen.listed, seen.name
+    build_id = sysfs.read_build_id(name, root) if shown is None else shown.build_id
+    file = None if build_id is None else known(name, build_id)
     states, source = _states(detail, file)
-    replace = shown.replace
+    replace = None if shown is None else shown.replace
     if replace is None and detail is not None:
         replace = detail.replace
     if replace is None and file is not None:
         replace = file.replace
+    current = detail or shown
+    assert current is not None
     return Installed(
-        name=shown.name,
-        enabled=shown.enabled,
-        transition=shown.transition,
+        name=name,
+        enabled=current.enabled,
+        transition=current.transition,
         replace=replace,
         forced=None if detail is None else detail.forced,
         states=states,
         states_source=source,
-        objects=shown.objects,
-        build_id=shown.build_id,
+        objects=() if shown is None else shown.objects,
+        build_id=build_id,
         digest=None if file is None else file.digest,
         restores=None if file is None else file.restores,
         declared=UNDECLARED if file is None else file.declared,
         signature=None if file is None else file.signature,
-        kernel_verified=read_verified(shown.name, root),
+        kernel_verified=read_verified(name, root),
     )
 
 
@@ -104,9 +145,9 @@ def _states(detail: MemoryLivepatch | None, file: Origin | None) -> tuple[tuple[
     return None, StatesSource.NOWHERE
 
 
-def _leftovers(modules: tuple[LoadedModule, ...], in_force: set[str], root: Path) -> Iterator[Leftover]:
+def _leftovers(modules: tuple[LoadedModule, ...], livepatches: frozenset[str], root: Path) -> Iterator[Leftover]:
     for module in modules:
-        if module.is_livepatch and module.name not in in_force:
+        # One that is not live is being loaded, or unloaded: nobody has left it over.
+        if module.is_livepatch and module.live and module.name not in livepatches:
             # klp_free_patch_finish drops the last reference unless the transition was forced.
-            removable = module.live and module.references == 0
-            yield Leftover(module.name, removable, sysfs.read_build_id(module.name, root))
+            yield Leftover(module.name, module.references == 0, sysfs.read_build_id(module.name, root))

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from dataclasses import replace as changed
 from typing import TYPE_CHECKING, TypeVar
 
-from klpd.model import UNDECLARED, Declaration, Livepatch, Signature, State
+from klpd.model import UNDECLARED, Declaration, Signature, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from klpd.model import Livepatch
 
 Fact = TypeVar("Fact")
 

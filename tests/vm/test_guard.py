@@ -64,11 +64,13 @@ def test_a_refusal_tells_who_wanted_what(closed: Lab) -> None:
         "input": "livepatch",
         "verdict": "unapproved",
         "allowed": False,
+        "mode": "enforce",
         "uid": 0,
         "command": "python3",
         "module": NAME,
         "size": len(data),
         "digest": hashlib.sha256(data).hexdigest(),
+        "token": 0,
     }
 
 
@@ -113,12 +115,87 @@ def test_an_approval_expires(closed: Lab) -> None:
     assert [each["verdict"] for each in closed("events")] == ["expired"]
 
 
-def test_expired_approvals_make_room(closed: Lab) -> None:
-    assert closed("approve_many", 5000, 0.001) == 5000
+def test_of_too_many_approvals_the_newest_are_kept(closed: Lab) -> None:
+    path = closed.livepatch(NAME)
+    closed("approve_many", 5000)
+    closed("approve", path, MINUTE)
+    assert closed.load("file", path) == "ok"
 
 
-def test_too_many_approvals_are_an_error(closed: Lab) -> None:
-    assert closed("approve_many", 5000, MINUTE) == 4096
+@on_every_kernel
+@pytest.mark.parametrize(
+    ("case", "answer", "verdict"),
+    [
+        ("good", "ok", "allowed"),
+        ("audited", "ok", "audited"),
+        ("for another process", "EPERM", "unapproved"),
+        ("nobody claims", "EPERM", "orphaned"),
+        ("another epoch", "EPERM", "superseded"),
+    ],
+)
+def test_klpds_approval_is_good_for_one_process_in_one_epoch_while_klpd_lives(
+    closed: Lab, case: str, answer: str, verdict: str
+) -> None:
+    path = closed.livepatch(NAME)
+    assert closed("approve_others", path, case) == answer
+    event = closed("events")[0]
+    assert (event["verdict"], event["allowed"]) == (verdict, answer == "ok")
+    assert event["token"] == (7 if verdict != "unapproved" else 0)
+
+
+@on_every_kernel
+def test_what_a_killed_klpd_has_approved_is_void_at_once(closed: Lab) -> None:
+    assert closed("orphan", closed.livepatch(NAME)) == "EPERM"
+    assert [each["verdict"] for each in closed("events")] == ["orphaned"]
+
+
+def test_a_change_of_mode_begins_an_epoch(closed: Lab) -> None:
+    path = closed.livepatch(NAME)
+    closed("approve", path, MINUTE)
+    closed("permit_writes")
+    assert closed.load("file", path) == "ok"
+    closed.settle()
+    closed("set_mode", "enforce")
+    assert closed.host.run(f"echo 0 > /sys/kernel/livepatch/{NAME}/enabled").returncode != 0
+    assert closed("events")[-1]["verdict"] == "superseded"
+
+
+@on_every_kernel
+def test_the_guard_knows_which_bytes_entered(closed: Lab) -> None:
+    path = closed.livepatch(NAME)
+    assert closed("entered", NAME) is None
+    closed("approve", path, MINUTE)
+    closed.load("file", path)
+    expected = {"digest": hashlib.sha256(livepatch_bytes(NAME)).hexdigest(), "verdict": "allowed", "token": 0}
+    if closed.release == closed.host.run("uname -r").stdout.strip() and "6.1." in closed.release:
+        assert closed("entered", NAME) == expected
+    assert closed("entered", NAME)["verdict"] == "allowed"
+    closed.settle()
+    closed("permit_writes")
+    closed.take_out(NAME)
+    assert closed("entered", NAME) is None
+
+
+def test_a_livepatch_that_fails_to_be_installed_is_a_new_generation(closed: Lab) -> None:
+    path = closed.livepatch("klp_fails")
+    closed("approve", path, MINUTE)
+    before = closed("counters")["generation"]
+    assert closed.load("file", path) == "ENODEV"
+    assert closed("counters")["generation"] > before
+    assert "klp_fails" in [each["livepatch"] for each in closed("events") if "livepatch" in each]
+    assert closed("entered", "klp_fails") is None
+
+
+@on_every_kernel
+@pytest.mark.parametrize(("generations", "epochs", "answer"), [(0, 0, "ok"), (1, 0, "ESTALE"), (0, 1, "ESTALE")])
+def test_klpds_own_write_is_bound_to_what_it_was_judged_on(
+    closed: Lab, generations: int, epochs: int, answer: str
+) -> None:
+    path = closed.livepatch(NAME)
+    closed("approve", path, MINUTE)
+    closed.load("file", path)
+    closed.settle()
+    assert closed("write_as_judged", NAME, "enabled", generations, epochs) == answer
 
 
 def test_an_approval_for_this_generation_is_good(closed: Lab) -> None:

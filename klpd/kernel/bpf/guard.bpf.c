@@ -3,15 +3,17 @@
  * The guard: no livepatch is installed unless its very bytes were approved.
  *
  * load_file and load_buffer see the kernel's own copy of a module before load_module() does.  What is certainly no
- * livepatch passes; anything else needs an approval of its SHA-256, good once, for a time, and for one generation of the
- * stack of livepatches.  The programs at the end of this file count the generations.
+ * livepatch passes; anything else needs an approval of its SHA-256, good once, for the process that opened the file, for
+ * a time, in one epoch of what klpd judges by, for one generation of the stack of livepatches, and as long as the klpd
+ * lives that gave it.  The programs at the end of this file count the generations.
  *
  * entry_created is the second lock: klp_enable_patch() makes a livepatch's entry in sysfs, with klp_mutex held, before
- * it touches anything; here that needs to be the doing of a task whose bytes passed the first lock, for a stack that is
- * still the same.
+ * it touches anything; here that needs to be the doing of a task whose bytes passed the first lock, in the same epoch
+ * and for a stack that is still the same.
  *
  * attribute_opened is the third lock: who opens `enabled` or `force` of a livepatch for writing needs a permission,
- * which klpd works out beforehand for each livepatch.  klpd itself, known by its cgroup, needs none.
+ * which klpd works out beforehand for each livepatch.  klpd itself tells beforehand what it is about to write, and to
+ * which stack: where that is another by then, it may not.
  *
  * Programs of type lsm, since those of type fmod_ret are skipped where one is preempted by itself; for the same reason
  * nothing is kept in per-CPU maps.  The hooks may not sleep: what they wait for is bounded by the largest module that
@@ -20,6 +22,13 @@
 #include "recognise.h"
 
 #define LARGEST_DIGESTED (64ULL << 20)
+
+/*
+ * A transition ends in the kernel's worker only, which tries again a second after it has tried, rounded to a whole one
+ * by at most a quarter down (round_jiffies_relative in kernel/time/timer.c).  A write that is opened in this time after
+ * the begin of a try, when klp_mutex is free, comes before the next one.
+ */
+#define QUIET_NS (400ULL * 1000 * 1000)
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -35,12 +44,24 @@ struct {
 	__type(value, struct guard_counters);
 } counters SEC(".maps");
 
+/* Whoever opens many files drives out none but the oldest approvals: nobody else's is refused. */
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 4096);
-	__type(key, struct sha256_digest);
+	__type(key, struct approved_load);
 	__type(value, struct guard_approval);
 } approvals SEC(".maps");
+
+/*
+ * Tells whether klpd lives: it puts an event here, which the kernel takes out when the descriptor of this map is closed
+ * by which it was put in (perf_event_fd_array_release in kernel/bpf/arraymap.c), however its process ends.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERF_EVENT_ARRAY);
+	__uint(max_entries, 1);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(__u32));
+} alive SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -58,10 +79,24 @@ struct {
 	__type(value, struct guard_permission);
 } permissions SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct guard_intent);
+} intents SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct livepatch);
+	__type(value, struct guard_entered);
+} entered SEC(".maps");
+
 /* What the first lock let a task load, until it is installed or the task loads another. */
 struct pass {
-	struct sha256_digest digest;
-	__u64 generation; /* of the approval */
+	struct guard_approval approval; /* all zero where nothing was approved, and nothing is refused */
+	struct guard_entered bytes;
 	__u64 size;
 };
 
@@ -91,6 +126,7 @@ struct {
 } moving SEC(".maps");
 
 extern const void klp_transition_patch __ksym __weak;
+extern const void klp_mutex __ksym __weak;
 extern const void sysfs_root_kn __ksym __weak;
 
 static __always_inline struct guard_counters *count(void)
@@ -100,12 +136,26 @@ static __always_inline struct guard_counters *count(void)
 	return bpf_map_lookup_elem(&counters, &zero);
 }
 
-static __always_inline __u32 mode(void)
+static __always_inline struct guard_config *told(void)
 {
 	__u32 zero = 0;
-	struct guard_config *c = bpf_map_lookup_elem(&config, &zero);
+
+	return bpf_map_lookup_elem(&config, &zero);
+}
+
+static __always_inline __u32 mode(void)
+{
+	struct guard_config *c = told();
 
 	return c ? c->mode : MODE_ENFORCE;
+}
+
+/* Whether the klpd lives that has put its event there: any event answers otherwise than none does. */
+static __always_inline int is_orphaned(void *ctx)
+{
+	__u32 nothing = 0;
+
+	return bpf_perf_event_output(ctx, &alive, 0, &nothing, sizeof(nothing)) == -ENOENT;
 }
 
 /* An event about the current task with everything else zero, or NULL where the ring is full. */
@@ -127,25 +177,58 @@ static __always_inline struct guard_event *new_event(__u8 kind)
 	e->tgid = ids >> 32;
 	e->uid = bpf_get_current_uid_gid();
 	e->kind = kind;
+	e->mode = mode();
 	bpf_get_current_comm(e->comm, sizeof(e->comm));
 	return e;
 }
 
-/* Looks for an approval of the digest, and uses it up. */
-static __noinline int ask_approvals(struct pass *pass)
+/* What speaks against what was approved then. */
+static __always_inline int outdated(struct guard_approval *approval)
 {
-	struct guard_approval *approval = bpf_map_lookup_elem(&approvals, &pass->digest);
 	struct guard_counters *c = count();
+	struct guard_config *now = told();
 
-	if (!approval || !c)
+	if (!c || !now)
 		return VERDICT_UNAPPROVED;
-	if (approval->expires_ns <= bpf_ktime_get_ns())
-		return VERDICT_EXPIRED;
-	pass->generation = approval->generation;
-	if (pass->generation && pass->generation != c->generation)
+	if (!approval->standing && approval->epoch != now->epoch)
+		return VERDICT_SUPERSEDED;
+	if (approval->generation != ANY_GENERATION && approval->generation != c->generation)
 		return VERDICT_STALE;
+	return 0;
+}
+
+/*
+ * Looks for an approval of the digest for this process, or for any, and uses it up.  `asked_ns` is when the load came
+ * here: the time that it takes to digest its bytes is not the loader's.
+ */
+static __noinline int ask_approvals(struct pass *pass, __u64 asked_ns, int orphaned)
+{
+	struct approved_load key = { .process = bpf_get_current_pid_tgid() >> 32 };
+	struct guard_approval *approval;
+	int against;
+
+	if (!pass)
+		return VERDICT_UNAPPROVED;
+	key.digest = pass->bytes.digest;
+	approval = bpf_map_lookup_elem(&approvals, &key);
+	if (!approval) {
+		key.process = 0;
+		approval = bpf_map_lookup_elem(&approvals, &key);
+	}
+	if (!approval)
+		return VERDICT_UNAPPROVED;
+	pass->approval = *approval;
+	if (approval->expires_ns <= asked_ns)
+		return VERDICT_EXPIRED;
+	if (orphaned && !approval->standing)
+		return VERDICT_ORPHANED;
+	against = outdated(&pass->approval);
+	if (against)
+		return against;
 	/* Of several tasks that found it, the one that deletes it has it. */
-	return bpf_map_delete_elem(&approvals, &pass->digest) ? VERDICT_UNAPPROVED : VERDICT_ALLOWED;
+	if (bpf_map_delete_elem(&approvals, &key))
+		return VERDICT_UNAPPROVED;
+	return pass->approval.audited ? VERDICT_AUDITED : VERDICT_ALLOWED;
 }
 
 /*
@@ -155,7 +238,7 @@ static __noinline int ask_approvals(struct pass *pass)
 static __always_inline long checked(long answer)
 {
 	barrier_var(answer);
-	return answer >= -ENOSYS && answer <= 0 ? answer : -EPERM;
+	return answer >= -ESTALE && answer <= 0 ? answer : -EPERM;
 }
 
 static __always_inline struct loader current_loader(void)
@@ -165,8 +248,9 @@ static __always_inline struct loader current_loader(void)
 	return (struct loader){ (__u64)task, BPF_CORE_READ(task, start_time) };
 }
 
-static __always_inline long gate(__u64 buf, __u64 size, __u8 way)
+static __always_inline long gate(void *ctx, __u64 buf, __u64 size, __u8 way)
 {
+	__u64 asked_ns = bpf_ktime_get_ns();
 	struct pass pass = { .size = size };
 	struct loader loader = current_loader();
 	struct recognised seen = {};
@@ -190,17 +274,20 @@ static __always_inline long gate(__u64 buf, __u64 size, __u8 way)
 		answer = -ENOSYS;
 	} else if (size > LARGEST_DIGESTED) {
 		verdict = VERDICT_TOO_BIG;
-	} else if (sha256(buf, size, 0, &pass.digest)) {
+	} else if (sha256(buf, size, 0, &pass.bytes.digest)) {
 		verdict = VERDICT_UNREADABLE;
 	} else if (in_mode != MODE_OFF) {
-		verdict = ask_approvals(&pass);
+		verdict = ask_approvals(&pass, asked_ns, is_orphaned(ctx));
 	}
 	if (in_mode == MODE_OFF)
 		verdict = VERDICT_OFF;
-	if (verdict == VERDICT_ALLOWED || in_mode == MODE_OBSERVE || in_mode == MODE_OFF)
+	if (verdict == VERDICT_ALLOWED || verdict == VERDICT_AUDITED || in_mode == MODE_OBSERVE || in_mode == MODE_OFF)
 		answer = 0;
-	if (!answer)
+	if (!answer) {
+		pass.bytes.verdict = verdict;
+		pass.bytes.token = pass.approval.token;
 		bpf_map_update_elem(&passes, &loader, &pass, BPF_ANY);
+	}
 
 	if (c)
 		__sync_fetch_and_add(answer ? &c->refused : &c->allowed, 1);
@@ -211,7 +298,8 @@ static __always_inline long gate(__u64 buf, __u64 size, __u8 way)
 		e->input = input;
 		e->verdict = verdict;
 		e->refused = answer != 0;
-		e->digest = pass.digest;
+		e->digest = pass.bytes.digest;
+		e->token = pass.approval.token;
 		if (seen.name)
 			bpf_probe_read_kernel_str(e->module, sizeof(e->module), (void *)seen.name);
 		bpf_ringbuf_submit(e, 0);
@@ -225,7 +313,7 @@ long BPF_PROG(load_file, void *file, char *buf, __s64 size, int id)
 {
 	if (id != bpf_core_enum_value(enum kernel_read_file_id, READING_MODULE))
 		return 0;
-	return gate((__u64)buf, size, WAY_FILE);
+	return gate(ctx, (__u64)buf, size, WAY_FILE);
 }
 
 /* init_module(2). */
@@ -234,7 +322,7 @@ long BPF_PROG(load_buffer, char *buf, __s64 size, int id)
 {
 	if (id != bpf_core_enum_value(enum kernel_load_data_id, LOADING_MODULE))
 		return 0;
-	return gate((__u64)buf, size, WAY_BUFFER);
+	return gate(ctx, (__u64)buf, size, WAY_BUFFER);
 }
 
 static __always_inline struct kernfs_node *parent_of(struct kernfs_node *node)
@@ -267,54 +355,78 @@ static __always_inline int is_livepatch_folder(struct kernfs_node *folder)
 	return !sysfs || root == sysfs;
 }
 
-/* Asked for each new entry in sysfs and other file systems of kernfs. */
-SEC("lsm/kernfs_init_security")
-long BPF_PROG(entry_created, struct kernfs_node *folder, struct kernfs_node *entry)
+static __always_inline void next_generation(void)
 {
 	struct guard_counters *c = count();
-	int verdict = VERDICT_UNAPPROVED;
-	struct guard_event *e;
-	struct loader loader;
-	long answer = -EPERM;
-	struct pass *pass;
 
-	if (!is_livepatch_folder(folder) || mode() == MODE_OFF)
-		return 0;
-	loader = current_loader();
-	pass = bpf_map_lookup_elem(&passes, &loader);
-	if (pass) {
-		if (!pass->generation || (c && pass->generation == c->generation)) {
-			bpf_map_delete_elem(&passes, &loader);
-			return 0;
-		}
-		verdict = VERDICT_STALE;
-	}
-	if (mode() == MODE_OBSERVE)
-		answer = 0;
+	if (c)
+		__sync_fetch_and_add(&c->generation, 1);
+}
+
+static __always_inline void name_of(struct kernfs_node *entry, struct livepatch *livepatch)
+{
+	bpf_probe_read_kernel_str(livepatch->name, sizeof(livepatch->name), BPF_CORE_READ(entry, name));
+}
+
+/* A livepatch that is refused, or let in though nothing approves it, when it is about to be installed. */
+static __always_inline void tell_entry(struct livepatch *livepatch, struct pass *pass, int verdict, long answer)
+{
+	struct guard_counters *c = count();
+	struct guard_event *e;
+
 	if (c)
 		__sync_fetch_and_add(answer ? &c->refused : &c->allowed, 1);
 	e = new_event(EVENT_LOAD);
-	if (e) {
-		e->way = WAY_ENTRY;
-		e->input = INPUT_LIVEPATCH;
-		e->verdict = verdict;
-		e->refused = answer != 0;
-		if (pass) {
-			e->digest = pass->digest;
-			e->size = pass->size;
-		}
-		bpf_probe_read_kernel_str(e->module, sizeof(e->module), BPF_CORE_READ(entry, name));
-		bpf_ringbuf_submit(e, 0);
+	if (!e)
+		return;
+	e->way = WAY_ENTRY;
+	e->input = INPUT_LIVEPATCH;
+	e->verdict = verdict;
+	e->refused = answer != 0;
+	if (pass) {
+		e->digest = pass->bytes.digest;
+		e->size = pass->size;
+		e->token = pass->approval.token;
 	}
-	return checked(answer);
+	__builtin_memcpy(e->module, livepatch->name, sizeof(e->module));
+	bpf_ringbuf_submit(e, 0);
 }
 
-static __always_inline int is_klpd(void)
+/*
+ * Asked for each new entry in sysfs and other file systems of kernfs.  A livepatch that gets one is not in force yet, and
+ * may never be; but what was judged before is void from here on.
+ */
+SEC("lsm/kernfs_init_security")
+long BPF_PROG(entry_created, struct kernfs_node *folder, struct kernfs_node *entry)
 {
-	__u32 zero = 0;
-	struct guard_config *c = bpf_map_lookup_elem(&config, &zero);
+	struct livepatch livepatch = {};
+	int verdict = VERDICT_UNAPPROVED;
+	__u32 in_mode = mode();
+	struct loader loader;
+	struct pass *pass;
 
-	return c && c->klpd && c->klpd == bpf_get_current_cgroup_id();
+	if (!is_livepatch_folder(folder))
+		return 0;
+	name_of(entry, &livepatch);
+	loader = current_loader();
+	pass = bpf_map_lookup_elem(&passes, &loader);
+	if (pass) {
+		int approved = pass->bytes.verdict == VERDICT_ALLOWED || pass->bytes.verdict == VERDICT_AUDITED;
+
+		verdict = approved ? outdated(&pass->approval) : 0;
+	}
+	if (verdict && in_mode != MODE_OFF) {
+		tell_entry(&livepatch, pass, verdict, in_mode == MODE_OBSERVE ? 0 : -EPERM);
+		if (in_mode != MODE_OBSERVE)
+			return -EPERM;
+	}
+	next_generation();
+	bpf_map_delete_elem(&entered, &livepatch);
+	if (pass) {
+		bpf_map_update_elem(&entered, &livepatch, &pass->bytes, BPF_ANY);
+		bpf_map_delete_elem(&passes, &loader);
+	}
+	return 0;
 }
 
 static __always_inline int permit(struct guard_permission *permission, int attribute)
@@ -327,18 +439,69 @@ static __always_inline int permit(struct guard_permission *permission, int attri
 /* Whether anybody may write to the attribute; on anything but VERDICT_ALLOWED, why not. */
 static __always_inline int ask_permissions(struct livepatch *livepatch, int attribute)
 {
-	struct livepatch any = {};
-	struct guard_permission *permission = bpf_map_lookup_elem(&permissions, &any);
+	struct guard_permission *permission = bpf_map_lookup_elem(&permissions, livepatch);
 	struct guard_counters *c = count();
+	struct guard_config *now = told();
+	struct livepatch others = {};
 
+	if (!permission)
+		permission = bpf_map_lookup_elem(&permissions, &others);
+	if (!permission || !c || !now)
+		return VERDICT_STALE;
+	if (permission->epoch != now->epoch)
+		return VERDICT_SUPERSEDED;
 	if (permit(permission, attribute) == PERMIT_ALWAYS)
 		return VERDICT_ALLOWED;
-	permission = bpf_map_lookup_elem(&permissions, livepatch);
-	if (permit(permission, attribute) == PERMIT_ALWAYS)
-		return VERDICT_ALLOWED;
-	if (!permission || !c || permission->generation != c->generation)
+	if (permission->generation != c->generation)
 		return VERDICT_STALE;
 	return permit(permission, attribute) == PERMIT_NOW ? VERDICT_ALLOWED : VERDICT_FORBIDDEN;
+}
+
+static __always_inline int is_same(struct livepatch *livepatch, const char *name)
+{
+	for (int i = 0; i < MODULE_NAME_LEN; i++) {
+		if (livepatch->name[i] != name[i])
+			return 0;
+		if (!name[i])
+			break;
+	}
+	return 1;
+}
+
+/* Whether someone is at the livepatches at this moment: the kernel's worker, say, that is about to end a transition. */
+static __always_inline int is_busy(void)
+{
+	struct mutex *mutex = (void *)&klp_mutex;
+
+	if (!mutex || !bpf_core_field_exists(mutex->owner))
+		return 0;
+	return (BPF_CORE_READ(mutex, owner.counter) & ~7LL) != 0; /* MUTEX_FLAGS in kernel/locking/mutex.c */
+}
+
+static __always_inline struct klp_patch *transition_patch(void)
+{
+	struct klp_patch *patch = 0;
+
+	if (&klp_transition_patch)
+		bpf_probe_read_kernel(&patch, sizeof(patch), &klp_transition_patch);
+	return patch;
+}
+
+/* klpd's own write, which it may try once: 0, or what speaks against it now.  EAGAIN: it may try again in a moment. */
+static __always_inline long ask_intent(struct guard_intent *intent)
+{
+	struct guard_counters *c = count();
+	struct guard_config *now = told();
+	__u64 tried_ns;
+
+	if (!c || !now || intent->generation != c->generation || intent->epoch != now->epoch)
+		return -ESTALE;
+	if (is_busy())
+		return -EAGAIN;
+	tried_ns = c->tried_ns;
+	if (transition_patch() && tried_ns && bpf_ktime_get_ns() - tried_ns > QUIET_NS)
+		return -EAGAIN;
+	return 0;
 }
 
 static __always_inline long write(struct kernfs_node *node)
@@ -346,10 +509,12 @@ static __always_inline long write(struct kernfs_node *node)
 	struct livepatch livepatch = {};
 	struct guard_counters *c = count();
 	struct kernfs_node *directory;
+	struct guard_intent *intent;
 	int attribute, verdict;
 	__u32 in_mode = mode();
 	struct guard_event *e;
 	long answer = -EPERM;
+	__u32 zero = 0;
 
 	if (is_named(node, "enabled", sizeof("enabled")))
 		attribute = ATTRIBUTE_ENABLED;
@@ -358,9 +523,13 @@ static __always_inline long write(struct kernfs_node *node)
 	else
 		return 0;
 	directory = parent_of(node);
-	if (!is_livepatch_folder(parent_of(directory)) || is_klpd())
+	if (!is_livepatch_folder(parent_of(directory)))
 		return 0;
-	bpf_probe_read_kernel_str(livepatch.name, sizeof(livepatch.name), BPF_CORE_READ(directory, name));
+	name_of(directory, &livepatch);
+	intent = bpf_map_lookup_elem(&intents, &zero);
+	if (intent && intent->process == bpf_get_current_pid_tgid() >> 32 && intent->attribute == attribute &&
+	    is_same(&livepatch, intent->livepatch))
+		return checked(ask_intent(intent));
 	verdict = in_mode == MODE_OFF ? VERDICT_OFF : ask_permissions(&livepatch, attribute);
 	if (verdict == VERDICT_ALLOWED || in_mode == MODE_OBSERVE || in_mode == MODE_OFF)
 		answer = 0;
@@ -392,14 +561,6 @@ long BPF_PROG(attribute_opened, struct file *file)
 	return write(inode->i_private);
 }
 
-static __always_inline void next_generation(void)
-{
-	struct guard_counters *c = count();
-
-	if (c)
-		__sync_fetch_and_add(&c->generation, 1);
-}
-
 static __always_inline int tell_transition(__u8 kind, struct livepatch *livepatch)
 {
 	struct guard_event *e;
@@ -412,15 +573,6 @@ static __always_inline int tell_transition(__u8 kind, struct livepatch *livepatc
 		bpf_ringbuf_submit(e, 0);
 	}
 	return 0;
-}
-
-static __always_inline struct klp_patch *transition_patch(void)
-{
-	struct klp_patch *patch = 0;
-
-	if (&klp_transition_patch)
-		bpf_probe_read_kernel(&patch, sizeof(patch), &klp_transition_patch);
-	return patch;
 }
 
 /* Called with klp_mutex held when a transition starts, and when it is reversed. */
@@ -473,6 +625,30 @@ int BPF_PROG(replaced_left)
 {
 	next_generation();
 	return 0;
+}
+
+/* Called with klp_mutex held, by the kernel's worker and by whoever starts a transition. */
+SEC("fentry/klp_try_complete_transition")
+int BPF_PROG(transition_tried)
+{
+	struct guard_counters *c = count();
+
+	if (c)
+		c->tried_ns = bpf_ktime_get_ns();
+	return 0;
+}
+
+/* Called for each module that is removed, or whose init function has failed. */
+SEC("fentry/klp_module_going")
+int BPF_PROG(module_going, struct module *module)
+{
+	struct livepatch livepatch = {};
+
+	if (!module->klp)
+		return 0;
+	bpf_probe_read_kernel_str(livepatch.name, sizeof(livepatch.name), module->name);
+	bpf_map_delete_elem(&entered, &livepatch);
+	return tell_transition(EVENT_GOING, &livepatch);
 }
 
 char LICENSE[] SEC("license") = "GPL";

@@ -5,7 +5,7 @@
 #include "kernel.h"
 #include "sha256.h"
 
-#define GUARD_ABI 3
+#define GUARD_ABI 4
 
 /* ENFORCE is 0: a guard that nobody has told anything is closed.  So is one told a mode that it does not know. */
 enum guard_mode {
@@ -19,6 +19,7 @@ enum guard_event_kind {
 	EVENT_TRANSITION_START = 2, /* of a reversal, too */
 	EVENT_TRANSITION_END = 3,
 	EVENT_WRITE = 4, /* an attribute of a livepatch was opened for writing */
+	EVENT_GOING = 5, /* a livepatch module is about to be freed: it was removed, or its init function failed */
 };
 
 /* How a livepatch came: by finit_module(2), by init_module(2), or unseen up to its entry in /sys/kernel/livepatch. */
@@ -52,40 +53,80 @@ enum guard_verdict {
 	VERDICT_COMPRESSED = 7, /* answered with ENOSYS: kmod decompresses it and comes back */
 	VERDICT_OFF = 8,
 	VERDICT_FORBIDDEN = 9, /* not permitted to write */
+	VERDICT_SUPERSEDED = 10, /* approved, or permitted, in another epoch */
+	VERDICT_ORPHANED = 11, /* approved by a klpd that has ended */
+	VERDICT_AUDITED = 12, /* approved, though rules deny it, since klpd audits */
 };
 
+/*
+ * The epoch is another whenever something else than the stack has changed that klpd judges by: the policy, what is
+ * declared, the mode, the klpd that judges.  What was judged in one epoch is void in any other.
+ */
 struct guard_config {
 	__u32 abi;
 	__u32 mode;
 	__u8 object[SHA256_SIZE]; /* digest of the object file that the programs come from */
-	__u64 klpd; /* the id of klpd's cgroup, whose writes klpd has judged itself; 0: none */
+	__u64 epoch; /* never 0 */
 };
+
+/* Bytes, and the process that may load them: it is the one that opened their file, and was held.  0: any. */
+struct approved_load {
+	struct sha256_digest digest;
+	__u32 process;
+	__u32 reserved;
+};
+
+#define ANY_GENERATION (~0ULL)
 
 struct guard_approval {
 	__u64 expires_ns; /* CLOCK_MONOTONIC */
-	__u64 generation; /* 0: any */
+	__u64 generation; /* ANY_GENERATION: any */
+	__u64 epoch;
+	__u64 token; /* by which klpd knows the verdict */
+	__u8 audited; /* rules deny it */
+	__u8 standing; /* good in any epoch, whether klpd runs or not */
+	__u8 reserved[6];
 };
 
 enum guard_permit {
 	PERMIT_NO = 0,
 	PERMIT_NOW = 1, /* in the generation of the permission */
-	PERMIT_ALWAYS = 2,
+	PERMIT_ALWAYS = 2, /* as long as its epoch is */
 };
 
-/* What may be written to the attributes of one livepatch; under the empty name, to those of any. */
+/* What may be written to the attributes of one livepatch; under the empty name, to those of all that are not named. */
 struct guard_permission {
 	__u64 generation; /* 0: none, which no stack has */
+	__u64 epoch;
 	__u8 enabled;
 	__u8 force;
 	__u8 reserved[6];
 };
 
+/* The one write that klpd is about to make itself, and the stack that it has judged it on. */
+struct guard_intent {
+	__u64 generation;
+	__u64 epoch;
+	__u32 process; /* 0: there is none */
+	__u32 attribute;
+	char livepatch[MODULE_NAME_LEN];
+};
+
+/* The bytes that a livepatch came with, and the guard's verdict on them. */
+struct guard_entered {
+	struct sha256_digest digest;
+	__u64 token;
+	__u32 verdict;
+	__u32 reserved;
+};
+
 struct guard_counters {
-	__u64 generation; /* of the stack: grows at each start and end of a transition, by one or more */
+	__u64 generation; /* of the stack: grows whenever it may have become another, by one or more */
 	__u64 plain; /* modules that were let pass as no livepatches */
 	__u64 allowed;
 	__u64 refused;
 	__u64 lost; /* events that found no room in the ring */
+	__u64 tried_ns; /* when the kernel last began to see whether a transition is complete; CLOCK_MONOTONIC */
 };
 
 struct guard_event {
@@ -100,13 +141,19 @@ struct guard_event {
 	__u8 input;
 	__u8 verdict;
 	__u8 refused; /* the caller got an error; a mode may let pass what the verdict would not */
-	__u8 reserved[3];
+	__u8 mode;
+	__u8 reserved[2];
 	char comm[TASK_COMM_LEN];
 	char module[MODULE_NAME_LEN]; /* as .modinfo says, or klp_patch when its transition started */
 	struct sha256_digest digest;
 	__u32 padding;
+	__u64 token; /* of the approval that was used up */
 };
 
 _Static_assert(sizeof(struct guard_config) == 48, "as guard_abi.py has it");
-_Static_assert(sizeof(struct guard_permission) == 16, "as guard_abi.py has it");
-_Static_assert(sizeof(struct guard_event) == 152, "as guard_abi.py has it");
+_Static_assert(sizeof(struct approved_load) == 40, "as guard_abi.py has it");
+_Static_assert(sizeof(struct guard_approval) == 40, "as guard_abi.py has it");
+_Static_assert(sizeof(struct guard_permission) == 24, "as guard_abi.py has it");
+_Static_assert(sizeof(struct guard_intent) == 80, "as guard_abi.py has it");
+_Static_assert(sizeof(struct guard_entered) == 48, "as guard_abi.py has it");
+_Static_assert(sizeof(struct guard_event) == 160, "as guard_abi.py has it");

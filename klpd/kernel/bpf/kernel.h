@@ -19,6 +19,7 @@ typedef __u32 __wsum;
 enum bpf_map_type {
 	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,
+	BPF_MAP_TYPE_PERF_EVENT_ARRAY = 4,
 	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_RINGBUF = 27,
 };
@@ -34,7 +35,10 @@ enum {
 
 /* include/uapi/asm-generic/errno-base.h, errno.h */
 #define EPERM 1
+#define ENOENT 2
+#define EAGAIN 11
 #define ENOSYS 38
+#define ESTALE 116
 
 /* include/linux/module.h: MODULE_NAME_LEN is 64 - sizeof(unsigned long) */
 #define MODULE_NAME_LEN 56
@@ -45,6 +49,8 @@ enum {
 #define SYSFS_MAGIC 0x62656572
 /* include/linux/livepatch.h; KLP_UNDEFINED before Linux 6.10 */
 #define KLP_TRANSITION_IDLE (-1)
+/* KLP_PATCHED before Linux 6.10 */
+#define KLP_TRANSITION_PATCHED 1
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -54,6 +60,16 @@ struct list_head {
 
 struct module {
 	char name[MODULE_NAME_LEN];
+	_Bool klp;
+};
+
+typedef struct {
+	__s64 counter;
+} atomic64_t;
+
+/* With PREEMPT_RT it has no such member. */
+struct mutex {
+	atomic64_t owner;
 };
 
 struct klp_state {

@@ -33,7 +33,8 @@ struct patch_record {
 	__u8 forced;
 	__u8 transition;
 	__u8 truncated; /* it has more states */
-	__u16 states;
+	__u8 coming; /* being initialised: it may yet fail */
+	__u8 states;
 	struct state_record state[MOST_STATES];
 };
 

@@ -61,8 +61,8 @@ class FakeKernel:
                 self._left -= 1
         return self.now
 
-    def load(self, data: bytes, name: str, generation: int | None = None) -> None:
-        self._come_to_write(generation)
+    def load(self, data: bytes, name: str, judged: Stack | None = None) -> None:
+        self._come_to_write(judged)
         self.calls.append(f"load {name}")
         wanted = self.files[data.decode()]
         moving = replace(Installed.expected(wanted), transition=True)
@@ -72,9 +72,9 @@ class FakeKernel:
         assert self.now.settled.livepatches == settled.livepatches
         self._left = self.lasting
 
-    def set_enabled(self, name: str, *, enabled: bool, generation: int | None = None) -> None:
-        """Without a generation, as somebody else does."""
-        self._come_to_write(generation)
+    def set_enabled(self, name: str, *, enabled: bool, judged: Stack | None = None) -> None:
+        """Without a stack that it was judged on, as somebody else does."""
+        self._come_to_write(judged)
         self.calls.append(f"{'enable' if enabled else 'disable'} {name}")
         moving = self.now.transition
         if moving is not None and moving.name != name:
@@ -97,8 +97,8 @@ class FakeKernel:
             raise KernelError(f"cannot remove module {name}", errno.EAGAIN)
         self.now = self.now.after(Remove(name))
 
-    def force(self, name: str, generation: int | None = None) -> None:
-        self._come_to_write(generation)
+    def force(self, name: str, judged: Stack | None = None) -> None:
+        self._come_to_write(judged)
         self.calls.append(f"force {name}")
         self.change(self.now.after(Force(name)))
 
@@ -115,12 +115,12 @@ class FakeKernel:
     def wake(self) -> None:
         pass
 
-    def _come_to_write(self, generation: int | None) -> None:
-        if generation is None:
+    def _come_to_write(self, judged: Stack | None) -> None:
+        if judged is None:
             return
         if self.before_write:
             self.before_write.pop(0)()
-        if generation != self.now.generation:
+        if judged.generation != self.now.generation:
             raise OvertakenError("nothing was written")
 
     def change(self, now: Stack) -> None:

@@ -86,6 +86,7 @@ class Server:
             record,
             lambda: POLICY,
             is_livepatch=lambda _name: True,
+            approved=store.approved,
             later=lambda _seconds, _function: None,
             looked=lambda _stack: None,
             reconciled=lambda stack, drift: self.loop.call_soon(lambda: self.manager.stack_seen(stack, drift)),

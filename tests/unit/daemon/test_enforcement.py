@@ -8,7 +8,7 @@ import gzip
 import hashlib
 import lzma
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -18,16 +18,17 @@ from klpd.daemon.enforcement import Enforcement
 from klpd.daemon.store import Store
 from klpd.errors import KernelError, ModuleFormatError
 from klpd.judge.rules import Mode, Permission, Ruling, builtin_policy
-from klpd.kernel.guard_abi import ANY_LIVEPATCH, Attribute, GuardPermission, Permit
+from klpd.kernel.guard_abi import ANY_LIVEPATCH, Attribute, GuardPermission, GuardVerdict, Permit
 from klpd.layout import known_layout
 from klpd.model import Decision, Stack
 from tests import builders
 from tests.builders import denying, installed, sticky
+from tests.guard_model import GuardModel
 from tests.livepatches.build import build
 from tests.unit.daemon.fake_kernel import FakeKernel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
     from klpd.daemon.enforcement import Judged
@@ -42,30 +43,14 @@ STATES: Final = (installed("klp_sticky", {1: 1}), installed("klp_free"))
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file root's")
 
 
-@dataclass
-class Approved:
-    """The guard's maps."""
-
-    digests: list[bytes] = field(default_factory=list)
-    permissions: dict[str, GuardPermission] = field(default_factory=dict)
-
-    def approve(self, digest: bytes, *, seconds: float, generation: int | None = None) -> None:
-        assert seconds > 0
-        assert generation == 0
-        self.digests.append(digest)
-
-    def permit(self, permissions: Mapping[str, GuardPermission]) -> None:
-        self.permissions = dict(permissions)
-
-
 @pytest.fixture(scope="module")
 def files() -> dict[str, bytes]:
     return {name: path.read_bytes() for name, path in build().items()}
 
 
 @pytest.fixture
-def approved() -> Approved:
-    return Approved()
+def approved() -> GuardModel:
+    return GuardModel()
 
 
 @pytest.fixture
@@ -74,15 +59,24 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture
-def enforcement(files: dict[str, bytes], store: Store, approved: Approved) -> Enforcement:
+def enforcement(files: dict[str, bytes], store: Store, approved: GuardModel) -> Enforcement:
     return enforcing(ALLOW_ALL, files, store, approved)
 
 
-def enforcing(policy: Policy, files: dict[str, bytes], store: Store, approved: Approved) -> Enforcement:
-    kernel = FakeKernel({})
+def enforcing(
+    policy: Policy | Callable[[], Policy],
+    files: dict[str, bytes],
+    store: Store,
+    approved: GuardModel,
+    on_look: Callable[[int], None] = lambda _looks: None,
+) -> Enforcement:
+    kernel = FakeKernel({}, on_look=on_look)
     livepatch = module.read_livepatch(files["klp_add"], file="klp_add.ko")
-    kernel.now = replace(kernel.now, kernel_release=livepatch.kernel_release)
-    return Enforcement(kernel, lambda: policy, store, approved, known_layout)
+    kernel.now = replace(
+        kernel.now, kernel_release=livepatch.kernel_release, generation=approved.generation(), epoch=approved.epoch()
+    )
+    read = policy if callable(policy) else lambda: policy
+    return Enforcement(kernel, read, store, approved, known_layout)
 
 
 def enforced(judged: Judged | None) -> Judged:
@@ -91,7 +85,7 @@ def enforced(judged: Judged | None) -> Judged:
 
 
 def test_a_livepatch_that_is_allowed_is_approved_and_kept(
-    enforcement: Enforcement, store: Store, approved: Approved, files: dict[str, bytes]
+    enforcement: Enforcement, store: Store, approved: GuardModel, files: dict[str, bytes]
 ) -> None:
     data = files["klp_add"]
     assert enforcement.examine(data, "klp_add.ko", 1)
@@ -103,7 +97,7 @@ def test_a_livepatch_that_is_allowed_is_approved_and_kept(
 def test_a_compressed_livepatch_is_approved_by_what_it_unpacks_to(
     enforcement: Enforcement,
     store: Store,
-    approved: Approved,
+    approved: GuardModel,
     files: dict[str, bytes],
     pack: Callable[[bytes], bytes],
 ) -> None:
@@ -114,7 +108,7 @@ def test_a_compressed_livepatch_is_approved_by_what_it_unpacks_to(
 
 
 def test_a_livepatch_that_is_denied_is_not_approved_and_the_verdict_remembered(
-    store: Store, approved: Approved, files: dict[str, bytes]
+    store: Store, approved: GuardModel, files: dict[str, bytes]
 ) -> None:
     data = files["klp_add"]
     enforcement = enforcing(DENY_ALL, files, store, approved)
@@ -128,14 +122,14 @@ def test_a_livepatch_that_is_denied_is_not_approved_and_the_verdict_remembered(
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress, lzma.compress], ids=["plain", "gzip", "xz"])
 def test_an_ordinary_module_is_let_alone(
-    enforcement: Enforcement, approved: Approved, files: dict[str, bytes], pack: Callable[[bytes], bytes]
+    enforcement: Enforcement, approved: GuardModel, files: dict[str, bytes], pack: Callable[[bytes], bytes]
 ) -> None:
     assert not enforcement.examine(pack(files["klp_ordinary"]), "klp_ordinary.ko", 1)
     assert approved.digests == []
 
 
 def test_what_the_guard_takes_for_a_livepatch_and_cannot_be_read_is_remembered_with_the_reason(
-    enforcement: Enforcement, approved: Approved, files: dict[str, bytes]
+    enforcement: Enforcement, approved: GuardModel, files: dict[str, bytes]
 ) -> None:
     data = files["klp_add"][:1000]
     assert enforcement.examine(data, "klp_add.ko", 1)
@@ -148,22 +142,24 @@ def test_what_the_guard_takes_for_a_livepatch_and_cannot_be_read_is_remembered_w
 
 @pytest.mark.parametrize(("mode", "obstructed"), [(Mode.ENFORCE, True), (Mode.AUDIT, False)])
 def test_what_cannot_be_judged_is_obstructed_where_the_policy_is_enforced(
-    store: Store, approved: Approved, files: dict[str, bytes], *, mode: Mode, obstructed: bool
+    store: Store, approved: GuardModel, files: dict[str, bytes], *, mode: Mode, obstructed: bool
 ) -> None:
     enforcement = enforcing(replace(ALLOW_ALL, mode=mode), files, store, approved)
-    judged = enforcement.judge(files["klp_add"][:1000], "klp_add.ko")
+    judged = enforcement.judge(files["klp_add"][:1000], "klp_add.ko", 1)
     assert judged is not None
     assert (judged.obstructed, judged.allowed) == (obstructed, False)
 
 
 def test_where_the_stack_cannot_be_read_a_livepatch_is_not_approved_and_the_reason_remembered(
-    store: Store, approved: Approved, files: dict[str, bytes]
+    store: Store, approved: GuardModel, files: dict[str, bytes]
 ) -> None:
     def fail(_looks: int) -> None:
         raise KernelError("cannot read /sys/kernel/livepatch", errno.EIO)
 
     kernel = FakeKernel({}, on_look=fail)
-    judged = Enforcement(kernel, lambda: ALLOW_ALL, store, approved, known_layout).judge(files["klp_add"], "klp_add.ko")
+    judged = Enforcement(kernel, lambda: ALLOW_ALL, store, approved, known_layout).judge(
+        files["klp_add"], "klp_add.ko", 1
+    )
     assert judged is not None
     assert (judged.verdict, judged.obstructed, approved.digests) == (None, True, [])
     assert judged.unreadable == "cannot read /sys/kernel/livepatch: Input/output error"
@@ -183,12 +179,12 @@ def beside(tmp_path: Path, files: dict[str, bytes]) -> Callable[[str], str]:
 
 @as_root
 def test_what_the_manifest_beside_a_file_declares_counts_and_is_kept(
-    store: Store, approved: Approved, files: dict[str, bytes], beside: Callable[[str], str]
+    store: Store, approved: GuardModel, files: dict[str, bytes], beside: Callable[[str], str]
 ) -> None:
     enforcement = enforcing(builders.policy(unknown_states=denying()), files, store, approved)
     data = files["klp_allocated"]
-    assert not enforced(enforcement.judge(data, "/nowhere/klp_allocated.ko")).allowed
-    judged = enforced(enforcement.judge(data, beside("[[state]]\nid = 7\nversion = 2\n")))
+    assert not enforced(enforcement.judge(data, "/nowhere/klp_allocated.ko", 1)).allowed
+    judged = enforced(enforcement.judge(data, beside("[[state]]\nid = 7\nversion = 2\n"), 1))
     assert judged.allowed
     assert approved.digests == [hashlib.sha256(data).digest()]
     (kept,) = store.livepatches
@@ -197,26 +193,128 @@ def test_what_the_manifest_beside_a_file_declares_counts_and_is_kept(
 
 @as_root
 def test_a_livepatch_whose_manifest_does_not_check_is_not_approved_and_the_place_remembered(
-    enforcement: Enforcement, approved: Approved, files: dict[str, bytes], beside: Callable[[str], str]
+    enforcement: Enforcement, approved: GuardModel, files: dict[str, bytes], beside: Callable[[str], str]
 ) -> None:
     file = beside("[[state]]\nid = 0\nversion = 2\n")
-    judged = enforced(enforcement.judge(files["klp_allocated"], file))
+    judged = enforced(enforcement.judge(files["klp_allocated"], file, 1))
     assert (judged.verdict, judged.obstructed, approved.digests) == (None, True, [])
     assert (judged.unreadable or "").startswith(f"{file.removesuffix('.ko')}.livepatch.toml:4:6: id: ")
 
 
 @as_root
 def test_nobody_may_write_unasked_once_a_livepatch_may_come_that_is_declared_sticky(
-    store: Store, approved: Approved, files: dict[str, bytes], beside: Callable[[str], str]
+    store: Store, approved: GuardModel, files: dict[str, bytes], beside: Callable[[str], str]
 ) -> None:
     enforcement = enforcing(builders.policy(), files, store, approved)
     enforcement.permit(Stack(STATES, generation=7))
     others = {name: each for name, each in approved.permissions.items() if name != ANY_LIVEPATCH}
     assert approved.permissions[ANY_LIVEPATCH] == GuardPermission(0, enabled=ALWAYS, force=ALWAYS)
-    enforcement.judge(files["klp_allocated"], beside("[[state]]\nid = 7\nversion = 2\nsticky = true\n"))
-    assert approved.permissions == {**others, ANY_LIVEPATCH: GuardPermission(0, enabled=NO, force=ALWAYS)}
+    enforcement.judge(files["klp_allocated"], beside("[[state]]\nid = 7\nversion = 2\nsticky = true\n"), 1)
+    nobody = GuardPermission(0, enabled=NO, force=ALWAYS)
+    assert approved.permissions == {**others, "klp_allocated": nobody, ANY_LIVEPATCH: nobody}
     enforcement.permit(Stack(STATES, generation=8))
     assert approved.permissions[ANY_LIVEPATCH].enabled is NO
+
+
+def digest_of(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+def test_an_approval_is_for_the_process_that_opened_the_file(
+    enforcement: Enforcement, approved: GuardModel, files: dict[str, bytes]
+) -> None:
+    assert enforced(enforcement.judge(files["klp_add"], "klp_add.ko", 7)).allowed
+    assert approved.load(digest_of(files["klp_add"]), 8) is GuardVerdict.UNAPPROVED
+    assert approved.load(digest_of(files["klp_add"]), 7) is GuardVerdict.ALLOWED
+
+
+def test_the_verdict_behind_an_approval_is_found_by_its_token_whatever_was_judged_since(
+    files: dict[str, bytes], store: Store, approved: GuardModel
+) -> None:
+    policy = [ALLOW_ALL]
+    enforcement = enforcing(lambda: policy[0], files, store, approved)
+    data = files["klp_add"]
+    enforcement.judge(data, "klp_add.ko", 7)
+    (approval,) = approved.approvals.values()
+    policy[0] = DENY_ALL
+    enforcement.judge(data, "other.ko", 8)
+    assert enforced(enforcement.judged(digest_of(data).hex(), approval.token)).allowed
+    assert enforced(enforcement.judged(digest_of(data).hex())).file == "other.ko"
+
+
+def test_a_veto_takes_back_all_approvals_of_the_same_bytes(
+    files: dict[str, bytes], store: Store, approved: GuardModel
+) -> None:
+    policy = [ALLOW_ALL]
+    enforcement = enforcing(lambda: policy[0], files, store, approved)
+    for process in (7, 8):
+        enforcement.judge(files["klp_add"], "klp_add.ko", process)
+    policy[0] = DENY_ALL
+    enforcement.judge(files["klp_add"], "klp_add.ko", 9)
+    assert approved.approvals == {}
+
+
+def test_an_approval_in_audit_mode_says_that_rules_deny_it(
+    files: dict[str, bytes], store: Store, approved: GuardModel
+) -> None:
+    enforcement = enforcing(replace(DENY_ALL, mode=Mode.AUDIT), files, store, approved)
+    enforcement.judge(files["klp_add"], "klp_add.ko", 7)
+    assert approved.load(digest_of(files["klp_add"]), 7) is GuardVerdict.AUDITED
+
+
+def test_a_verdict_that_something_overtook_is_judged_anew(
+    files: dict[str, bytes], store: Store, approved: GuardModel
+) -> None:
+    policy = [ALLOW_ALL]
+
+    def reload_meanwhile(looks: int) -> None:
+        if looks == 1:
+            approved.next_epoch()
+            policy[0] = DENY_ALL
+
+    enforcement = enforcing(lambda: policy[0], files, store, approved, on_look=reload_meanwhile)
+    assert enforced(enforcement.judge(files["klp_add"], "klp_add.ko", 7)).obstructed
+    assert approved.load(digest_of(files["klp_add"]), 7) is GuardVerdict.UNAPPROVED
+
+
+def test_a_verdict_holds_for_the_next_process_as_long_as_nothing_has_changed(
+    enforcement: Enforcement, approved: GuardModel, files: dict[str, bytes]
+) -> None:
+    judged = enforced(enforcement.judge(files["klp_add"], "klp_add.ko", 7))
+    assert enforcement.renew(judged, "klp_add.ko", 8)
+    assert approved.load(digest_of(files["klp_add"]), 8) is GuardVerdict.ALLOWED
+    approved.next_epoch()
+    assert not enforcement.renew(judged, "klp_add.ko", 9)
+    assert approved.load(digest_of(files["klp_add"]), 9) is GuardVerdict.UNAPPROVED
+
+
+def test_a_verdict_holds_no_more_once_the_stack_has_changed(
+    enforcement: Enforcement, approved: GuardModel, files: dict[str, bytes]
+) -> None:
+    judged = enforced(enforcement.judge(files["klp_add"], "klp_add.ko", 7))
+    approved.present_generation += 1
+    assert not enforcement.renew(judged, "klp_add.ko", 8)
+
+
+@as_root
+def test_a_verdict_holds_no_more_once_there_is_a_manifest(
+    store: Store, approved: GuardModel, files: dict[str, bytes], beside: Callable[[str], str], tmp_path: Path
+) -> None:
+    enforcement = enforcing(builders.policy(), files, store, approved)
+    file = str(tmp_path / "klp_allocated.ko")
+    judged = enforced(enforcement.judge(files["klp_allocated"], file, 7))
+    assert enforcement.renew(judged, file, 8)
+    beside("[[state]]\nid = 7\nversion = 2\n")
+    assert not enforcement.renew(judged, file, 9)
+
+
+def test_what_changes_begins_an_epoch_and_permissions_are_judged_anew(
+    files: dict[str, bytes], store: Store, approved: GuardModel
+) -> None:
+    enforcement = enforcing(builders.policy(), files, store, approved)
+    enforcement.facts_changed()
+    assert approved.epoch() == 2
+    assert approved.permissions
 
 
 def test_what_cannot_be_unpacked_cannot_be_told(enforcement: Enforcement, files: dict[str, bytes]) -> None:
@@ -225,7 +323,7 @@ def test_what_cannot_be_unpacked_cannot_be_told(enforcement: Enforcement, files:
 
 
 def test_the_guard_is_told_what_may_be_written_to_each_livepatch_of_this_stack(
-    files: dict[str, bytes], store: Store, approved: Approved
+    files: dict[str, bytes], store: Store, approved: GuardModel
 ) -> None:
     enforcing(builders.policy(sticky(1), force=denying()), files, store, approved).permit(Stack(STATES, generation=7))
     assert approved.permissions == {
@@ -236,7 +334,7 @@ def test_the_guard_is_told_what_may_be_written_to_each_livepatch_of_this_stack(
 
 
 def test_what_depends_on_others_in_the_stack_is_permitted_for_this_one(
-    files: dict[str, bytes], store: Store, approved: Approved
+    files: dict[str, bytes], store: Store, approved: GuardModel
 ) -> None:
     both = (installed("klp_v1", {1: 1}), installed("klp_v2", {1: 1}))
     enforcing(builders.policy(sticky(1)), files, store, approved).permit(Stack(both, generation=7))
@@ -244,44 +342,56 @@ def test_what_depends_on_others_in_the_stack_is_permitted_for_this_one(
 
 
 def test_who_may_go_whatever_the_stack_may_do_so_from_the_moment_that_it_comes(
-    files: dict[str, bytes], store: Store, approved: Approved
+    files: dict[str, bytes], store: Store, approved: GuardModel
 ) -> None:
     enforcement = enforcing(replace(ALLOW_ALL, states={7: sticky(7)}), files, store, approved)
     enforcement.permit(Stack(STATES, generation=7))
-    assert enforced(enforcement.judge(files["klp_add_stateless"], "klp_add_stateless.ko")).allowed
+    assert enforced(enforcement.judge(files["klp_add_stateless"], "klp_add_stateless.ko", 1)).allowed
     assert approved.permissions["klp_add_stateless"] == GuardPermission(0, enabled=ALWAYS, force=NO)
     enforcement.withdraw_permissions()
     assert approved.permissions["klp_add_stateless"].enabled is ALWAYS
 
 
 def test_a_name_by_which_several_may_come_is_as_free_as_the_least_of_them(
-    files: dict[str, bytes], store: Store, approved: Approved
+    files: dict[str, bytes], store: Store, approved: GuardModel
 ) -> None:
     enforcement = enforcing(replace(ALLOW_ALL, states={7: sticky(7)}), files, store, approved)
     enforcement.permit(Stack((installed("klp_add_stateless", {7: 1}),), generation=7))
-    assert enforced(enforcement.judge(files["klp_add_stateless"], "klp_add_stateless.ko")).allowed
+    assert enforced(enforcement.judge(files["klp_add_stateless"], "klp_add_stateless.ko", 1)).allowed
     assert approved.permissions["klp_add_stateless"] == GuardPermission(7, enabled=NO, force=NO)
     enforcement.withdraw_permissions()
     assert approved.permissions["klp_add_stateless"].enabled is ALWAYS
 
 
 def test_a_policy_that_objects_to_nothing_permits_it_for_any_stack(
-    files: dict[str, bytes], store: Store, approved: Approved
+    files: dict[str, bytes], store: Store, approved: GuardModel
 ) -> None:
     enforcing(builders.policy(), files, store, approved).permit(Stack())
     assert approved.permissions == {ANY_LIVEPATCH: GuardPermission(0, enabled=ALWAYS, force=ALWAYS)}
 
 
-def test_not_while_a_transition_runs_that_must_not_be_reversed(
-    files: dict[str, bytes], store: Store, approved: Approved
+def test_a_transition_that_must_not_be_reversed_is_nobodys_to_reverse(
+    files: dict[str, bytes], store: Store, approved: GuardModel
 ) -> None:
     moving = (installed("klp_v1", {1: 1}), installed("klp_v2", {1: 2}, replace=True, transition=True))
-    enforcing(builders.policy(), files, store, approved).permit(Stack(moving, generation=7))
-    assert approved.permissions[ANY_LIVEPATCH] == GuardPermission(0, enabled=NO, force=ALWAYS)
-    assert approved.permissions["klp_v2"] == GuardPermission(7, enabled=NO, force=Permit.NOW)
+    enforcing(builders.policy(), files, store, approved).permit(Stack(moving, generation=7, epoch=1))
+    assert approved.permissions["klp_v2"] == GuardPermission(7, enabled=NO, force=ALWAYS)
+    approved.present_generation = 7
+    assert approved.write("klp_v2", Attribute.ENABLED) is GuardVerdict.FORBIDDEN
+    assert approved.write("klp_other", Attribute.ENABLED) is GuardVerdict.ALLOWED
 
 
-def test_withdrawn_permissions_are_none(files: dict[str, bytes], store: Store, approved: Approved) -> None:
+def test_nothing_that_depends_on_the_stack_is_permitted_while_that_is_not_steady(
+    files: dict[str, bytes], store: Store, approved: GuardModel
+) -> None:
+    both = (installed("klp_v1", {1: 1}), installed("klp_v2", {1: 1}))
+    enforcing(builders.policy(sticky(1)), files, store, approved).permit(
+        Stack(both, generation=1, epoch=1, steady=False)
+    )
+    assert approved.write("klp_v1", Attribute.ENABLED) is GuardVerdict.STALE
+
+
+def test_withdrawn_permissions_are_none(files: dict[str, bytes], store: Store, approved: GuardModel) -> None:
     enforcement = enforcing(builders.policy(sticky(1)), files, store, approved)
     enforcement.permit(Stack(STATES, generation=7))
     enforcement.withdraw_permissions()
@@ -289,11 +399,11 @@ def test_withdrawn_permissions_are_none(files: dict[str, bytes], store: Store, a
 
 
 def test_the_verdict_behind_a_permission_is_remembered(
-    files: dict[str, bytes], store: Store, approved: Approved
+    files: dict[str, bytes], store: Store, approved: GuardModel
 ) -> None:
     enforcement = enforcing(builders.policy(sticky(1)), files, store, approved)
     enforcement.permit(Stack(STATES, generation=7))
-    verdict = enforcement.write_judged("klp_sticky", Attribute.ENABLED)
+    verdict = enforcement.write_judged("klp_sticky", Attribute.ENABLED, 7)
     assert verdict is not None
     assert (verdict.action, verdict.decision) == ("disable", Decision.DENY)
-    assert enforcement.write_judged("klp_nonesuch", Attribute.ENABLED) is None
+    assert enforcement.write_judged("klp_nonesuch", Attribute.ENABLED, 7) is None

@@ -45,10 +45,10 @@ class Played:
     recorded: list[tuple[str, bool]] = field(default_factory=list)
     approved: list[str] = field(default_factory=list)
 
-    def judge(self, data: bytes, file: str) -> Judged | None:
+    def judge(self, data: bytes, file: str, pid: int) -> Judged | None:
         return self.says
 
-    def load_answered(self, thread: Thread, judged: Judged, *, refused: bool) -> None:
+    def load_answered(self, thread: Thread, judged: Judged, mode: GuardMode, *, refused: bool) -> None:
         self.recorded.append((judged.digest, refused))
 
 
@@ -65,7 +65,8 @@ def fallback(played: Played, monkeypatch: pytest.MonkeyPatch) -> Fallback:
 
 
 def load(judged: Judged, *, tid: int = 7, refused: bool = False) -> FileLoad:
-    return FileLoad(Thread(tid, tid, 0, "insmod"), judged, refused)
+    mode = GuardMode.ENFORCE if refused or judged.allowed else GuardMode.OBSERVE
+    return FileLoad(Thread(tid, tid, 0, "insmod"), judged, mode)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from klpd.daemon.fallback import FileLoad
 from klpd.daemon.hold import Hold
 from klpd.errors import KernelError, ModuleFormatError
 from klpd.kernel.fanotify import Held
+from klpd.kernel.guard_abi import GuardMode
 from klpd.kernel.threads import Thread
 
 if TYPE_CHECKING:
@@ -146,8 +147,8 @@ class Loader:
 
 
 JUDGED = Judged("module.ko", "d1", None, obstructed=True)
-REFUSED = FileLoad(Thread(7, 7, 0, "insmod"), JUDGED, refused=True)
-LET_IN = FileLoad(Thread(7, 7, 0, "insmod"), JUDGED, refused=False)
+REFUSED = FileLoad(Thread(7, 7, 0, "insmod"), JUDGED, GuardMode.ENFORCE)
+LET_IN = FileLoad(Thread(7, 7, 0, "insmod"), JUDGED, GuardMode.OBSERVE)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from klpd.daemon.enforcement import Judged
 from klpd.daemon.journal import Journal
 from klpd.daemon.record import Record
-from klpd.kernel.guard_abi import Attribute, GuardEvent, GuardVerdict, Input, Lock, Way, WriteEvent
+from klpd.kernel.guard_abi import Attribute, GuardEvent, GuardMode, GuardVerdict, Input, Lock, Way, WriteEvent
 from klpd.kernel.threads import Thread
 from klpd.messages import MessageId
 from klpd.model import Decision, Finding, Rule, RuleKind, Verdict
@@ -31,6 +31,7 @@ EVENT = GuardEvent(
     input=Input.LIVEPATCH,
     verdict=GuardVerdict.UNAPPROVED,
     allowed=False,
+    mode=GuardMode.ENFORCE,
     pid=7,
     tid=7,
     uid=0,
@@ -42,7 +43,9 @@ EVENT = GuardEvent(
 USED = replace(EVENT, verdict=GuardVerdict.ALLOWED, allowed=True)
 LOADER = Thread(tid=8, pid=7, uid=1, command="insmod")
 UNREADABLE = Judged(FILE, "d1", None, obstructed=True, unreadable=f"{FILE}: truncated")
-LET_PASS = replace(EVENT, allowed=True)
+LET_PASS = replace(EVENT, allowed=True, mode=GuardMode.OBSERVE)
+AUDITED = replace(LET_PASS, verdict=GuardVerdict.AUDITED)
+UNGUARDED = replace(EVENT, allowed=True, mode=GuardMode.OFF, verdict=GuardVerdict.OFF)
 
 
 def judged(decision: Decision) -> Judged:
@@ -80,9 +83,13 @@ def entry(
         (EVENT, None, MessageId.LOAD_VETOED),
         (USED, judged(Decision.ALLOW), MessageId.LOAD_APPROVED),
         (USED, None, MessageId.LOAD_APPROVED),
-        (USED, judged(Decision.DENY), MessageId.LOAD_AUDITED),
+        (USED, judged(Decision.DENY), MessageId.LOAD_APPROVED),
+        (AUDITED, judged(Decision.DENY), MessageId.LOAD_AUDITED),
+        (AUDITED, None, MessageId.LOAD_AUDITED),
         (LET_PASS, judged(Decision.DENY), MessageId.LOAD_AUDITED),
         (LET_PASS, None, MessageId.LOAD_AUDITED),
+        (UNGUARDED, judged(Decision.DENY), MessageId.LOAD_UNGUARDED),
+        (UNGUARDED, None, MessageId.LOAD_UNGUARDED),
     ],
 )
 def test_the_kind_tells_what_became_of_the_load(
@@ -114,26 +121,49 @@ def test_a_file_that_could_not_be_read_says_why(entry: Callable[[GuardEvent, Jud
 
 
 @pytest.mark.parametrize(
-    ("known", "refused", "kind"),
+    ("verdict", "reason"),
     [
-        (judged(Decision.DENY), True, MessageId.LOAD_VETOED),
-        (judged(Decision.DENY), False, MessageId.LOAD_AUDITED),
-        (judged(Decision.ALLOW), False, MessageId.LOAD_APPROVED),
-        (UNREADABLE, True, MessageId.LOAD_VETOED),
-        (UNREADABLE, False, MessageId.LOAD_AUDITED),
+        (GuardVerdict.EXPIRED, "too long ago"),
+        (GuardVerdict.STALE, "another livepatch came or went"),
+        (GuardVerdict.SUPERSEDED, "the policy, or what is declared"),
+        (GuardVerdict.ORPHANED, "the klpd that approved it has ended"),
+    ],
+)
+def test_an_approval_that_was_void_is_told_with_why(
+    entry: Callable[[GuardEvent, Judged | None], dict[str, str]], verdict: GuardVerdict, reason: str
+) -> None:
+    assert reason in entry(replace(EVENT, verdict=verdict), judged(Decision.ALLOW))["KLPD_REASON"]
+
+
+@pytest.mark.parametrize(
+    ("known", "mode", "refused", "kind"),
+    [
+        (judged(Decision.DENY), GuardMode.ENFORCE, True, MessageId.LOAD_VETOED),
+        (judged(Decision.DENY), GuardMode.OBSERVE, False, MessageId.LOAD_AUDITED),
+        (judged(Decision.DENY), GuardMode.OFF, False, MessageId.LOAD_UNGUARDED),
+        (judged(Decision.ALLOW), GuardMode.ENFORCE, False, MessageId.LOAD_APPROVED),
+        (UNREADABLE, GuardMode.ENFORCE, True, MessageId.LOAD_VETOED),
+        (UNREADABLE, GuardMode.OBSERVE, False, MessageId.LOAD_AUDITED),
     ],
 )
 def test_without_a_guard_the_kind_tells_what_became_of_the_load(
-    recorded: Callable[[Callable[[Record], None]], dict[str, str]], known: Judged, *, refused: bool, kind: MessageId
+    recorded: Callable[[Callable[[Record], None]], dict[str, str]],
+    known: Judged,
+    mode: GuardMode,
+    *,
+    refused: bool,
+    kind: MessageId,
 ) -> None:
-    fields = recorded(lambda record: record.load_answered(LOADER, known, refused=refused))
+    fields = recorded(lambda record: record.load_answered(LOADER, known, mode, refused=refused))
     assert fields["MESSAGE_ID"] == kind
 
 
 def test_without_a_guard_a_veto_names_who_what_how_and_the_rule(
     recorded: Callable[[Callable[[Record], None]], dict[str, str]],
 ) -> None:
-    fields = recorded(lambda record: record.load_answered(LOADER, judged(Decision.DENY), refused=True))
+    fields = recorded(
+        lambda record: record.load_answered(LOADER, judged(Decision.DENY), GuardMode.ENFORCE, refused=True)
+    )
     assert {name: value for name, value in fields.items() if name.startswith("KLPD_") and name != "KLPD_FINDINGS"} == {
         "KLPD_LIVEPATCH": "klp_one",
         "KLPD_DIGEST": "d1",
@@ -191,7 +221,7 @@ OFF = replace(WRITE, verdict=GuardVerdict.OFF, allowed=True)
         (replace(WRITE, allowed=True), DENIED, MessageId.WRITE_AUDITED, "it stays"),
         (replace(WRITE, verdict=GuardVerdict.ALLOWED, allowed=True), FREE, MessageId.WRITE_ALLOWED, ""),
         (replace(WRITE, verdict=GuardVerdict.ALLOWED, allowed=True), KERNEL, MessageId.WRITE_ALLOWED, ""),
-        (OFF, DENIED, MessageId.WRITE_AUDITED, "it stays"),
+        (OFF, DENIED, MessageId.WRITE_UNGUARDED, "it stays"),
         (OFF, FREE, MessageId.WRITE_ALLOWED, ""),
     ],
 )

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -46,6 +45,7 @@ class Looks:
             Record(Journal(str(folder / "no-journal"))),
             lambda: POLICY,
             is_livepatch=lambda name: name.startswith("klp_"),
+            approved=self.store.approved,
             later=lambda _seconds, function: self.later.append(function),
             looked=self.stacks.append,
             reconciled=lambda stack, drift: self.reconciled.append((stack, drift)),
@@ -93,14 +93,14 @@ def test_it_is_told_of_again_with_its_drift(looks: Looks) -> None:
     assert looks.reconciled == [(stack, ()), (stack, drift)]
 
 
-@pytest.mark.parametrize("enabled", [False, True])
-def test_a_livepatch_that_is_disabled_is_looked_at_until_it_is_gone(looks: Looks, *, enabled: bool) -> None:
+@pytest.mark.parametrize("steady", [False, True])
+def test_a_stack_that_is_not_steady_is_looked_at_until_it_is(looks: Looks, *, steady: bool) -> None:
     looks.store.approve("klp_one")
-    looks.kernel.now = Stack((replace(Installed.expected(livepatch("klp_one")), enabled=enabled),))
+    looks.kernel.now = Stack((Installed.expected(livepatch("klp_one")),), steady=steady)
     looks.watch.look_soon()
     assert looks.looked.wait(10)
     looks.watch.stop()
-    assert bool(looks.later) is not enabled
+    assert bool(looks.later) is not steady
 
 
 def test_drift_is_told_of_when_it_is_seen_twice_and_once(looks: Looks) -> None:

@@ -44,7 +44,13 @@ def tell_of_signatures(root: Path, *, sig_enforce: str | None, lockdown: str | N
 
 
 def add_module(
-    root: Path, name: str, *, taint: str = "OEK", references: int = 1, build_id: bytes = b"\xab" * 20
+    root: Path,
+    name: str,
+    *,
+    taint: str = "OEK",
+    references: int = 1,
+    state: str = "Live",
+    build_id: bytes = b"\xab" * 20,
 ) -> None:
     """A loaded module with a build id."""
     notes = root / "sys/module" / name / "notes"
@@ -55,4 +61,4 @@ def add_module(
     modules = root / "proc/modules"
     modules.parent.mkdir(exist_ok=True)
     with modules.open("a") as file:
-        file.write(f"{name} 16384 {references} - Live 0x0000000000000000" + (f" ({taint})\n" if taint else "\n"))
+        file.write(f"{name} 16384 {references} - {state} 0x0000000000000000" + (f" ({taint})\n" if taint else "\n"))

@@ -13,27 +13,33 @@ from klpd.kernel import bpf
 from klpd.kernel.guard_abi import (
     ANY_LIVEPATCH,
     GUARD_ABI,
+    NO_INTENT,
     Attribute,
+    Entered,
     GuardApproval,
     GuardConfig,
     GuardCounters,
     GuardEvent,
+    GuardIntent,
     GuardMode,
     GuardPermission,
     GuardVerdict,
     Input,
     Lock,
+    ModuleGoingEvent,
     Permit,
     TransitionEvent,
     Way,
     WriteEvent,
+    is_of_bytes,
+    load_key,
     parse_event,
     permission_key,
 )
 
 HEADER: Final = bpf.object_path("guard").with_name("guard.h").read_text()
 # struct guard_event, member by member
-EVENT: Final = struct.Struct("=QQQ III 5B3x 16s56s32s4x")
+EVENT: Final = struct.Struct("=QQQ III 6B2x 16s56s32s4xQ")
 DIGEST: Final = bytes(range(32))
 WRITE: Final = 4
 
@@ -47,7 +53,7 @@ def c_enum(name: str) -> dict[str, int]:
 def event(
     *, kind: int = 1, way: int = 1, seen: int = 1, verdict: int = 2, refused: int = 1, comm: bytes = b"insmod"
 ) -> bytes:
-    return EVENT.pack(7, 3, 4096, 11, 10, 1000, kind, way, seen, verdict, refused, comm, b"klp_one", DIGEST)
+    return EVENT.pack(7, 3, 4096, 11, 10, 1000, kind, way, seen, verdict, refused, 1, comm, b"klp_one", DIGEST, 17)
 
 
 def test_the_abi_has_the_number_of_the_header() -> None:
@@ -102,6 +108,7 @@ def test_a_decision_is_read_member_by_member() -> None:
         input=Input.LIVEPATCH,
         verdict=GuardVerdict.UNAPPROVED,
         allowed=False,
+        mode=GuardMode.OBSERVE,
         pid=10,
         tid=11,
         uid=1000,
@@ -109,6 +116,7 @@ def test_a_decision_is_read_member_by_member() -> None:
         module="klp_one",
         size=4096,
         digest=DIGEST.hex(),
+        token=17,
     )
 
 
@@ -135,12 +143,36 @@ def test_a_write_is_read_member_by_member() -> None:
 
 
 def test_a_permission_is_written_member_by_member() -> None:
-    assert GuardPermission(7, enabled=Permit.ALWAYS, force=Permit.NO).pack() == struct.pack("=QBB6x", 7, 2, 0)
+    assert GuardPermission(7, enabled=Permit.ALWAYS, force=Permit.NO).pack(3) == struct.pack("=QQBB6x", 7, 3, 2, 0)
 
 
 def test_a_permission_stands_under_the_name_with_zeros_after_it() -> None:
     assert permission_key("klp_one") == b"klp_one".ljust(56, b"\0")
     assert permission_key(ANY_LIVEPATCH) == bytes(56)
+
+
+def test_an_intent_is_written_member_by_member() -> None:
+    intent = GuardIntent("klp_one", Attribute.FORCE, generation=7, epoch=3, process=4711)
+    assert intent.pack() == struct.pack("=QQII56s", 7, 3, 4711, 2, b"klp_one")
+    assert bytes(80) == NO_INTENT
+
+
+def test_what_entered_is_read_with_its_verdict() -> None:
+    assert Entered.unpack(struct.pack("=32sQI4x", DIGEST, 17, 12)) == Entered(DIGEST.hex(), GuardVerdict.AUDITED, 17)
+    with pytest.raises(ValueError, match="verdict 99"):
+        Entered.unpack(struct.pack("=32sQI4x", DIGEST, 17, 99))
+
+
+def test_an_approval_stands_under_its_bytes_and_its_process() -> None:
+    key = load_key(DIGEST, 4711)
+    assert key == struct.pack("=32sI4x", DIGEST, 4711)
+    assert is_of_bytes(key, DIGEST)
+    assert not is_of_bytes(key, bytes(32))
+
+
+def test_a_module_that_goes_is_told_by_its_name() -> None:
+    found = parse_event(event(kind=c_enum("guard_event_kind")["GOING"], way=0, seen=0, verdict=0))
+    assert found == ModuleGoingEvent(time_ns=7, generation=3, livepatch="klp_one")
 
 
 @pytest.mark.parametrize(("name", "ended"), [("TRANSITION_START", False), ("TRANSITION_END", True)])
@@ -182,7 +214,7 @@ def test_an_event_of_another_abi_is_an_error(data: bytes) -> None:
 
 
 def test_a_configuration_is_read_as_it_was_written() -> None:
-    config = GuardConfig(GuardMode.OBSERVE, DIGEST, klpd=4711)
+    config = GuardConfig(GuardMode.OBSERVE, DIGEST, epoch=4711)
     assert GuardConfig.unpack(config.pack()) == config
 
 
@@ -197,5 +229,6 @@ def test_the_configuration_of_another_abi_is_an_error(data: bytes) -> None:
 
 
 def test_approvals_and_counters_are_read_as_they_were_written() -> None:
-    assert GuardApproval.unpack(GuardApproval(5, 6).pack()) == GuardApproval(5, 6)
-    assert GuardCounters.unpack(GuardCounters(1, 2, 3, 4, 5).pack()) == GuardCounters(1, 2, 3, 4, 5)
+    approval = GuardApproval(5, 6, 7, 8, audited=True, standing=True)
+    assert GuardApproval.unpack(approval.pack()) == approval
+    assert GuardCounters.unpack(GuardCounters(1, 2, 3, 4, 5, 6).pack()) == GuardCounters(1, 2, 3, 4, 5, 6)

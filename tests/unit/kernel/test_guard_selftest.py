@@ -23,6 +23,7 @@ REFUSED: Final = GuardEvent(
     input=Input.LIVEPATCH,
     verdict=GuardVerdict.UNAPPROVED,
     allowed=False,
+    mode=GuardMode.ENFORCE,
     pid=1,
     tid=1,
     uid=0,

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 ALL_KNOWN = 7
 
 
-def record(*, known: int = ALL_KNOWN, truncated: int = 0, count: int = 2, replace: int = 1, forced: int = 0) -> bytes:
-    head = struct.pack("=56sBBBBBBH", b"klp_one", known, replace, 1, forced, 1, truncated, count)
+def record(
+    *, known: int = ALL_KNOWN, truncated: int = 0, count: int = 2, replace: int = 1, forced: int = 0, coming: int = 0
+) -> bytes:
+    head = struct.pack("=56s8B", b"klp_one", known, replace, 1, forced, 1, truncated, coming, count)
     return head + struct.pack("=6Q", 0x1001, 3, 0x1002, 4, 99, 99).ljust(64 * 16, b"\0")
 
 
@@ -43,6 +45,21 @@ def test_what_this_kernel_does_not_have_is_unknown(missing: int, member: str) ->
     found = parse_patch(record(known=ALL_KNOWN & ~missing))
     unknown = [name for name in ("replace", "forced", "states") if getattr(found, name) is None]
     assert unknown == [member]
+
+
+def test_one_that_is_being_initialised_is_not_in_force() -> None:
+    assert parse_patch(record()).in_force
+    assert not parse_patch(record(coming=1)).in_force
+
+
+@pytest.mark.parametrize(
+    ("enabled", "transition", "in_force"), [(True, False, True), (False, True, True), (False, False, False)]
+)
+def test_one_that_is_neither_enabled_nor_on_its_way_is_not_in_force(
+    *, enabled: bool, transition: bool, in_force: bool
+) -> None:
+    found = MemoryLivepatch("klp_one", enabled, transition, replace=True, forced=False, states=())
+    assert found.in_force is in_force
 
 
 def test_more_states_than_can_be_read_are_unknown() -> None:

@@ -98,6 +98,42 @@ def test_else_they_are_unknown(tmp_path: Path) -> None:
     assert stack.livepatches[0].restores is None
 
 
+def test_a_livepatch_that_the_kernels_list_does_not_have_is_not_in_force(tmp_path: Path) -> None:
+    installed(tmp_path, "klp_a", "klp_coming")
+    stack = read_stack(FakeMemory((in_memory("klp_a"),)), unknown, root=tmp_path)
+    assert [each.name for each in stack.livepatches] == ["klp_a"]
+    assert (stack.steady, stack.leftovers) == (False, ())
+
+
+def test_a_livepatch_that_sysfs_does_not_show_any_more_is_in_force_as_long_as_the_kernel_has_it(tmp_path: Path) -> None:
+    add_module(tmp_path, "klp_a")
+    stack = read_stack(FakeMemory((in_memory("klp_a", State(1, 2)),)), unknown, root=tmp_path)
+    assert (stack.states, stack.steady) == ({1: 2}, False)
+
+
+@pytest.mark.parametrize("coming", [True, False])
+def test_a_livepatch_that_is_being_initialised_or_is_gone_is_not_in_force(tmp_path: Path, *, coming: bool) -> None:
+    installed(tmp_path, "klp_a", "klp_b")
+    other = dataclasses.replace(in_memory("klp_b"), enabled=False, transition=coming, coming=coming)
+    stack = read_stack(FakeMemory((in_memory("klp_a"), other)), unknown, root=tmp_path)
+    assert [each.name for each in stack.livepatches] == ["klp_a"]
+    assert (stack.steady, stack.leftovers) == (False, ())
+
+
+def test_without_memory_one_that_is_neither_enabled_nor_on_its_way_is_not_in_force(tmp_path: Path) -> None:
+    installed(tmp_path, "klp_a")
+    add_livepatch(tmp_path, "klp_b", enabled=0)
+    stack = read_stack(None, unknown, root=tmp_path)
+    assert [each.name for each in stack.livepatches] == ["klp_a"]
+    assert not stack.steady
+
+
+@pytest.mark.parametrize("state", ["Loading", "Unloading"])
+def test_a_module_that_is_being_loaded_or_unloaded_is_not_left_over(tmp_path: Path, state: str) -> None:
+    add_module(tmp_path, "klp_a", state=state)
+    assert read_stack(FakeMemory(()), unknown, root=tmp_path).leftovers == ()
+
+
 def test_a_livepatch_that_enters_between_two_looks_is_waited_for(tmp_path: Path) -> None:
     installed(tmp_path, "klp_a")
     stack = read_stack(FakeMemory((), (), (in_memory("klp_a", State(1, 2)),)), unknown, root=tmp_path)

@@ -12,7 +12,9 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,11 +22,14 @@ from klpd.errors import GuardError, KernelError
 from klpd.kernel import bpf, guard_selftest, modules
 from klpd.kernel.bpf.handles import Link
 from klpd.kernel.guard import (
+    ANY_GENERATION,
     ANY_LIVEPATCH,
     DIRECTORY,
     HOOKS,
     NO_GENERATION,
+    Attribute,
     Guard,
+    GuardApproval,
     GuardEvent,
     GuardMode,
     GuardPermission,
@@ -169,31 +174,99 @@ def set_mode(mode: str) -> None:
     Guard().set_mode(GuardMode(mode))
 
 
-def approve(path: str, seconds: str, generation: str = "") -> None:
-    digest = hashlib.sha256(Path(path).read_bytes()).digest()
-    Guard().approve(digest, seconds=float(seconds), generation=int(generation) if generation else None)
+def digest_of(path: str) -> bytes:
+    return hashlib.sha256(Path(path).read_bytes()).digest()
+
+
+def in_seconds(seconds: str) -> int:
+    return time.monotonic_ns() + int(float(seconds) * 1e9)
+
+
+def approve(path: str, seconds: str, generation: str = str(ANY_GENERATION)) -> None:
+    """A standing approval: this process ends, and others load."""
+    Guard().approve(digest_of(path), GuardApproval(in_seconds(seconds), int(generation), standing=True))
+
+
+def approve_and_load(
+    path: str, *, mine: bool = True, claimed: bool = True, epochs: int = 0, audited: bool = False
+) -> str:
+    """Approve as a klpd does, and load: `mine` for this process or for another, `epochs` later."""
+    guard = Guard()
+    if claimed:
+        guard.claim()
+    approval = GuardApproval(in_seconds("60"), guard.generation(), guard.epoch(), token=7, audited=audited)
+    guard.approve(digest_of(path), approval, os.getpid() if mine else 1)
+    for _epoch in range(epochs):
+        guard.next_epoch()
+    return by_memfd(Path(path))
+
+
+def approve_others(path: str, case: str) -> str:
+    """The cases of approve_and_load in which something is not as it should be."""
+    return {
+        "good": lambda: approve_and_load(path),
+        "audited": lambda: approve_and_load(path, audited=True),
+        "for another process": lambda: approve_and_load(path, mine=False),
+        "nobody claims": lambda: approve_and_load(path, claimed=False),
+        "another epoch": lambda: approve_and_load(path, epochs=1),
+    }[case]()
+
+
+def orphan(path: str) -> str:
+    """Load by an approval of a klpd that has been killed since."""
+    guard = Guard()
+    approval = GuardApproval(in_seconds("60"), guard.generation(), guard.epoch())
+    loader = os.getpid()
+    ready, tell = os.pipe()
+    klpd = os.fork()
+    if klpd == 0:
+        other = Guard()
+        other.claim()
+        other.approve(digest_of(path), approval, loader)
+        os.write(tell, b".")
+        signal.pause()
+    os.read(ready, 1)
+    os.kill(klpd, signal.SIGKILL)
+    os.waitpid(klpd, 0)
+    return by_memfd(Path(path))
 
 
 def permit_writes() -> None:
     """Let anybody write to the attributes of any livepatch."""
-    Guard().permit({ANY_LIVEPATCH: GuardPermission(NO_GENERATION, Permit.ALWAYS, Permit.ALWAYS)})
+    guard = Guard()
+    guard.permit({ANY_LIVEPATCH: GuardPermission(NO_GENERATION, Permit.ALWAYS, Permit.ALWAYS)}, guard.epoch())
 
 
-def approve_many(count: str, seconds: str) -> int:
-    """Approve so many digests: how many the guard had room for."""
+def next_epoch() -> None:
+    Guard().next_epoch()
+
+
+def entered(name: str) -> object:
+    return to_plain(Guard().entered(name))
+
+
+def write_as_judged(name: str, attribute: str, generations: str = "0", epochs: str = "0") -> str:
+    """Write 0 to an attribute as klpd does, judged so many generations and epochs ago: what becomes of it."""
+    guard = Guard()
+    generation, epoch = guard.generation() - int(generations), guard.epoch() - int(epochs)
+    with guard.writing(name, Attribute(attribute), generation=generation, epoch=epoch):
+        try:
+            Path("/sys/kernel/livepatch", name, attribute).write_text("0")
+        except OSError as error:
+            return told(error.errno or 0)
+    return "ok"
+
+
+def approve_many(count: str) -> int:
+    """Approve so many other digests."""
     guard = Guard()
     for number in range(int(count)):
-        try:
-            guard.approve(hashlib.sha256(str(number).encode()).digest(), seconds=float(seconds))
-        except KernelError as error:
-            if error.errno != errno.E2BIG:
-                raise
-            return number
+        guard.approve(hashlib.sha256(str(number).encode()).digest(), GuardApproval(in_seconds("60"), standing=True))
     return int(count)
 
 
 def withdraw(path: str) -> bool:
-    return Guard().withdraw(hashlib.sha256(Path(path).read_bytes()).digest())
+    return Guard().withdraw(digest_of(path))
 
 
 def events() -> object:
@@ -263,7 +336,8 @@ STEPS: dict[str, Callable[..., object]] = {
     each.__name__: each
     for each in (
         load, evade, load_at_once, load_until, close, take_over, status, test, remove, lose_pins, set_mode, approve,
-        approve_many, permit_writes, withdraw, events, counters, digests, patches, layout, tasks, costs, verifier,
+        approve_many, approve_others, orphan, permit_writes, next_epoch, entered, write_as_judged, withdraw, events,
+        counters, digests, patches, layout, tasks, costs, verifier,
     )
 }  # fmt: skip
 
