@@ -22,7 +22,7 @@ from klpd.daemon.enforcement import Enforcement
 from klpd.daemon.store import Store
 from klpd.judge.permissions import enabled_action, permits
 from klpd.judge.verdict import judge
-from klpd.kernel.guard_abi import Attribute, GuardApproval, GuardPermission, GuardVerdict
+from klpd.kernel.guard_abi import Attribute, GuardVerdict
 from klpd.layout import known_layout
 from klpd.model import Decision, Load, Stack
 from tests import builders
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from klpd.judge.rules import Policy
+    from klpd.kernel.guard_abi import GuardApproval, GuardPermission
     from klpd.layout import Layouts
     from klpd.model import Livepatch
 
@@ -231,10 +232,8 @@ def test_whatever_happens_once_nobody_gets_in_that_is_denied_then(tmp_path: Path
 
 def test_whatever_happens_twice_nobody_gets_in_that_is_denied_then(tmp_path: Path) -> None:
     moments = play(tmp_path / "quiet", {})
-    first, second = (
-        ("reload", "another_comes", "one_goes", "another_opens"),
-        ("declare", "stop", "look", "another_opens"),
-    )
+    first = ("reload", "another_comes", "one_goes", "another_opens")
+    second = ("declare", "stop", "look", "another_opens")
     for before, after in combinations_with_replacement(range(1, moments + 1), 2):
         for one, other in product(first, second):
             if before < after < before + NEAR:

@@ -25,6 +25,8 @@ from tests.vm.loading import loaders, put_loaders
 from tests.vm.marks import on_the_newest_too
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.vm.channel import RemoteCommand
     from tests.vm.host import Finished, Host
 
