@@ -20,7 +20,9 @@ from klpd.errors import DaemonUnavailableError, ExitStatus, PolicyError, UsageEr
 from klpd.judge.rules import Manifest
 from klpd.model import Decision, Demand, Livepatch, Verdict
 from klpd.plain import from_plain, to_plain
+from klpd.policy.check import PolicyWarning
 from klpd.policy.manifest import parse_manifest
+from klpd.policy.read import Checked
 from klpd.report import (
     Defence,
     DefenceState,
@@ -152,13 +154,18 @@ class Computer:
     def names(self) -> Names:
         return NAMES
 
-    def policy_files(self) -> tuple[str, ...]:
-        return (FILE,)
+    def policy_files(self) -> tuple[tuple[str, ...], tuple[PolicyError, ...]]:
+        return (FILE,), ()
 
-    def policy_complaints(self, file: str) -> tuple[PolicyError, ...]:
-        if file != "broken.toml":
-            return ()
-        return tuple(PolicyError("no such key", file=file, line=line, column=1) for line in (3, 4))
+    def policy_checked(self, files: tuple[str, ...], *, unsafe: bool) -> dict[str, Checked]:
+        return {each: self._checked(each, unsafe=unsafe) for each in files or (FILE,)}
+
+    def _checked(self, file: str, *, unsafe: bool) -> Checked:
+        if file == "broken.toml":
+            return Checked(tuple(PolicyError("no such key", file=file, line=line, column=1) for line in (3, 4)))
+        if file == "theirs.toml" and not unsafe:
+            return Checked((PolicyError("it belongs to user 1000", file=file, exposed=True),))
+        return Checked(warnings=(PolicyWarning("never decides", file, 7),) if file == "shadowed.toml" else ())
 
     def policy_text(self, file: str) -> str:
         assert file == FILE
@@ -167,8 +174,10 @@ class Computer:
     def manifest_files(self) -> tuple[str, ...]:
         return ("/etc/klpd/livepatches.d/lp.toml",)
 
-    def manifest(self, file: str) -> Manifest:
+    def manifest(self, file: str) -> Manifest | None:
         match file:
+            case "mask.toml":
+                return None
             case "broken.toml":
                 complaints = [PolicyError("no such key", file=file, line=line, column=1) for line in (3, 4)]
                 raise PolicyError.of(complaints)
@@ -492,12 +501,31 @@ def test_all_that_is_wrong_with_policy_files_is_told() -> None:
     assert outcome == Outcome(ExitStatus.USAGE, "a.toml: ok\n", complaints)
 
 
+def test_a_warning_is_told_and_is_no_error() -> None:
+    warning = "shadowed.toml:7: warning: never decides"
+    outcome = run(requests.PolicyCheck(("shadowed.toml",)), None)
+    assert outcome == Outcome(ExitStatus.OK, "shadowed.toml: ok\n", f"klpctl: {warning}\n")
+    as_json = run(requests.PolicyCheck(("shadowed.toml",)), None, json=True)
+    assert (as_json.status, json.loads(as_json.out)) == (ExitStatus.OK, {"shadowed.toml": [warning]})
+
+
+def test_who_checks_files_of_others_is_told_how() -> None:
+    outcome = run(requests.PolicyCheck(("theirs.toml",)), None)
+    assert outcome.status == ExitStatus.USAGE
+    assert outcome.err.splitlines()[0] == "klpctl: theirs.toml: it belongs to user 1000"
+    assert "klpctl policy check --unsafe" in outcome.err.splitlines()[1]
+    unsafe = run(requests.PolicyCheck(("theirs.toml",), unsafe=True), None)
+    assert unsafe == Outcome(ExitStatus.OK, "theirs.toml: ok\n", "")
+
+
 @pytest.mark.parametrize(
     ("manifest", "module", "checked"),
     [
         ("lp.toml", "lp.ko", "lp.toml"),
         ("other.toml", "", "other.toml"),
         ("wrong.toml", "", "wrong.toml"),
+        ("mask.toml", "", "mask.toml"),
+        ("mask.toml", "lp.ko", "mask.toml"),
         ("", "", "/etc/klpd/livepatches.d/lp.toml"),
     ],
 )
