@@ -178,10 +178,13 @@ WRONG = [
     # Patterns.
     (
         '[[livepatch]]\nverdict = "deny"\nmatch = { name = "lp_[[:digit:]]*" }',
-        '3:18: name: there is nothing like "[:...:]" in patterns; write the characters or a range, as in "[0-9]", found '
-        '"lp_[[:digit:]]*"',
+        '3:18: name: there is nothing like "[:...:]" in patterns; write the characters or a range, as in "[0-9]", '
+        'found "lp_[[:digit:]]*"',
     ),
-    ('[[livepatch]]\nverdict = "deny"\nmatch = { name = "lp_[" }', '3:18: name: "[" without its "]", found "lp_["'),
+    (
+        '[[livepatch]]\nverdict = "deny"\nmatch = { name = "lp_[" }',
+        '3:18: name: "[" without its "]", found "lp_["',
+    ),
     # Directories.
     *(
         (
