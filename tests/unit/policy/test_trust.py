@@ -249,15 +249,20 @@ _VERSION_3, _VERSION_11 = (bytes([0xA0, 3, 2, 1, number]) for number in (2, 10))
 
 def test_what_is_no_certificate_is_complained_about_with_its_place(site: Site, tmp_path: Path) -> None:
     ed25519 = make_key(tmp_path / "ed25519.pem", NAME, kind=("-newkey", "ed25519"))
+    key = make_key(tmp_path / "rsa.pem", NAME)
+    bad = tmp_path / "bad.pem"
     wrong = {
         b"": "is no certificate, PEM or DER",
         b"\x30\x82\x01": "is no certificate, PEM or DER",
         b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n": "is no certificate, PEM or DER",
-        b"-----BEGIN NOTHING-----\nAAAA\n-----END NOTHING-----\n": "there is no certificate in",
+        b"-----BEGIN NOTHING-----\nAAAA\n-----END NOTHING-----\n": f'in {bad}; what it has is "NOTHING"',
+        key.read_bytes().partition(b"-----BEGIN CERT")[0]: "there is no certificate in",
+        certificate(key).replace(
+            b" CERTIFICATE-", b" TRUSTED CERTIFICATE-"
+        ): f"make a plain one of it: openssl x509 -in {bad}",
         certificate(ed25519): "is neither RSA nor ECDSA",
         certificate(ed25519, "DER").replace(_VERSION_3, _VERSION_11): "is of a version that X.509 does not have",
     }
-    bad = tmp_path / "bad.pem"
     for content, message in wrong.items():
         bad.write_bytes(content)
         (complaint,) = site.complaints(f'[policy]\ntrusted-certificates = [\n  "{bad}"\n]')
