@@ -36,13 +36,23 @@ def certificate_files(value: object, owner: int | None = ROOT) -> tuple[Certific
     try:
         reach(path, owner)
         files = _files_in(path) if stat.S_ISDIR(path.stat().st_mode) else (path,)
-        for each in files:
-            reach(each, owner)
     except PolicyError as error:
         raise Misfit(f"{error.file}: {error.message}") from None
     except OSError as error:
         raise Misfit(f"{shown(path)} cannot be read: {error.strerror}") from None
-    return tuple(each for file in files for each in _read(file))
+    found: list[Certificate] = []
+    wrong: list[Misfit] = []
+    for file in files:
+        try:
+            reach(file, owner)
+            found += _read(file)
+        except PolicyError as error:
+            wrong.append(Misfit(f"{error.file}: {error.message}"))
+        except Misfit as misfit:
+            wrong.append(misfit)
+    if wrong:
+        raise Misfit(wrong[0].message, others=tuple(wrong[1:]))
+    return tuple(found)
 
 
 def _check_libraries() -> None:

@@ -80,7 +80,7 @@ class Table:
         try:
             value = convert(self._values[key])
         except Misfit as misfit:
-            for each in (misfit, *misfit.others):
+            for each in misfit.all:
                 at = self._source.positions.value((*self._path, key, *each.path))
                 self._complain(f"{key}: {each.message}", at)
             return None

@@ -55,6 +55,11 @@ class Misfit(ValueError):
         self.path = path
         self.others = others
 
+    @property
+    def all(self) -> tuple[Misfit, ...]:
+        """This one and the others."""
+        return (self, *self.others)
+
 
 def kind_of(value: object) -> str:
     """What a value is, in TOML's words."""
@@ -215,7 +220,7 @@ def list_of(convert: Callable[[object], T]) -> Callable[[object], tuple[T, ...]]
             try:
                 converted.append(convert(each))
             except Misfit as misfit:
-                wrong.append(Misfit(misfit.message, (index, *misfit.path)))
+                wrong += (Misfit(each.message, (index, *each.path)) for each in misfit.all)
         if wrong:
             raise Misfit(wrong[0].message, wrong[0].path, tuple(wrong[1:]))
         return tuple(converted)

@@ -271,6 +271,21 @@ def test_what_is_no_certificate_is_complained_about_with_its_place(site: Site, t
         assert str(bad) in complaint
 
 
+def test_every_certificate_of_a_directory_that_is_no_good_is_told(site: Site, tmp_path: Path) -> None:
+    folder = tmp_path / "certificates"
+    folder.mkdir()
+    make_key(folder / "b.pem", NAME)
+    for name in ("a.pem", "c.der"):
+        (folder / name).write_bytes(b"nothing")
+    (folder / "d.pem").symlink_to("nowhere")
+    complaints = site.complaints(f'[policy]\ntrusted-certificates = ["{folder}"]')
+    assert [each.split("certificates: ")[1].split(":")[0] for each in complaints] == [
+        f"{folder}/a.pem is no certificate, PEM or DER",
+        f"{folder}/c.der is no certificate, PEM or DER",
+        f"{folder}/d.pem",
+    ]
+
+
 def test_without_the_library_certificates_are_an_error(
     keys: dict[str, Path], site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
