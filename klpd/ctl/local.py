@@ -47,7 +47,7 @@ class Machine(Protocol):
 
     def policy_text(self, file: str) -> str: ...
 
-    def manifest_files(self) -> tuple[str, ...]: ...
+    def manifest_files(self) -> tuple[tuple[str, ...], tuple[PolicyError, ...]]: ...
 
     def manifest(self, file: str) -> Manifest | None: ...
 
@@ -156,7 +156,7 @@ class ThisMachine:
 
     def policy_files(self) -> tuple[tuple[str, ...], tuple[PolicyError, ...]]:
         """The policy files that would count, whoever may write them, in their order; and what keeps others away."""
-        from klpd.policy.dropins import find_files
+        from klpd.policy import find_files
 
         found = find_files(owner=None)
         return tuple(str(each) for each in found.files), found.complaints
@@ -183,11 +183,13 @@ class ThisMachine:
         except OSError as error:
             raise UsageError(f"cannot read {file}: {error.strerror}") from error
 
-    def manifest_files(self) -> tuple[str, ...]:
-        """The site's manifests, in their order.  Raises PolicyError where they cannot be found."""
-        from klpd.policy.manifest import list_manifests
+    def manifest_files(self) -> tuple[tuple[str, ...], tuple[PolicyError, ...]]:
+        """The site's manifests, in their order; and what is wrong with their directories and with others in them."""
+        from klpd.policy import find_files
+        from klpd.policy.manifest import DIRECTORIES
 
-        return tuple(str(each) for each in list_manifests())
+        found = find_files(directories=DIRECTORIES)
+        return tuple(str(each) for each in found.files), found.complaints
 
     def manifest(self, file: str) -> Manifest | None:
         """What a manifest declares; None for one that stands for nothing, to hide another of its name.

@@ -102,6 +102,12 @@ class Pattern:
                     waiting.append(following)
         return True
 
+    def excludes(self, other: Pattern) -> bool:
+        """Whether no name is known to fit both."""
+        if self._literal is not None:
+            return not other.matches(self._literal)
+        return other._literal is not None and not self.matches(other._literal)
+
     def _taking(self, char: str) -> int:
         """The places whose element takes this character."""
         return sum(1 << place for place, element in enumerate(self._elements) if char in element)

@@ -59,7 +59,7 @@ def shadowed(policy: Policy) -> Iterator[Shadowed]:
 def denied_force(policy: Policy, match: Match) -> Ruling | None:
     """What denies forcing all transitions of what `match` matches; None where one of them may be forced."""
     for rule in policy.livepatches:
-        if rule.force is not None:
+        if rule.force is not None and not rule.match.excludes(match):
             if rule.force.permission is Permission.ALLOW:
                 return None
             if rule.match.covers(match):

@@ -216,6 +216,18 @@ class Match:
             and self.signer in (None, other.signer)
         )
 
+    def excludes(self, other: Match) -> bool:
+        """Whether nothing is known to match both this and `other`, under any policy."""
+        pairs = (
+            (self.sha256, other.sha256),
+            (self.build_id, other.build_id),
+            (self.replace, other.replace),
+            (self.signer, other.signer),
+        )
+        return any(None not in pair and pair[0] != pair[1] for pair in pairs) or (
+            self.pattern is not None and other.pattern is not None and self.pattern.excludes(other.pattern)
+        )
+
     def _signed(self, trust: Trust) -> bool:
         return trust.trusted and trust.signer == self.signer
 

@@ -50,16 +50,6 @@ def find_files(root: Path = Path("/"), directories: Iterable[str] = DIRECTORIES,
     return Found(tuple(files), tuple(complaints))
 
 
-def list_files(
-    root: Path = Path("/"), directories: Iterable[str] = DIRECTORIES, *, owner: int | None = ROOT
-) -> tuple[Path, ...]:
-    """The files that count, in their order.  Raises PolicyError where anything is wrong with finding them."""
-    found = find_files(root, directories, owner=owner)
-    if found.complaints:
-        raise PolicyError.of(found.complaints)
-    return found.files
-
-
 def is_mask(path: Path, owner: int | None = ROOT) -> bool:
     """Whether a file stands for nothing, to hide one of its name: it is empty, or a link to /dev/null.
 

@@ -12,7 +12,7 @@ from klpd.judge.rules import Manifest
 from klpd.model import MOST_DECLARED, Declaration, DeclaredState, RuleKind, StatesSource
 from klpd.policy.check import Table
 from klpd.policy.convert import boolean, cve, hexadecimal, list_of, state_id, text, version
-from klpd.policy.dropins import find_files, is_mask, list_files
+from klpd.policy.dropins import find_files
 from klpd.policy.ownership import ROOT
 
 if TYPE_CHECKING:
@@ -23,11 +23,6 @@ if TYPE_CHECKING:
 
 DIRECTORIES: Final = ("etc/klpd/livepatches.d", "run/klpd/livepatches.d", "usr/lib/klpd/livepatches.d")
 """Where the site's manifests are, with the precedence of policy files."""
-
-
-def list_manifests(root: Path = Path("/"), *, owner: int | None = ROOT) -> tuple[Path, ...]:
-    """The site's manifests below `root`.  Raises PolicyError as `list_files`."""
-    return list_files(root, DIRECTORIES, owner=owner)
 
 
 def read_manifests(
@@ -48,16 +43,6 @@ def read_manifests(
 def is_the_sites(path: Path) -> bool:
     """Whether a file is in one of the directories of the site's manifests."""
     return os.path.dirname(os.path.abspath(path)) in {f"/{each}" for each in DIRECTORIES}
-
-
-def check_manifest(path: Path, *, owner: int | None = ROOT) -> tuple[PolicyError, ...]:
-    """All that is wrong with one manifest, whatever its name and wherever it is."""
-    try:
-        if not is_mask(path, owner):
-            read_manifest(path, owner=owner)
-    except PolicyError as error:
-        return error.all
-    return ()
 
 
 def read_manifest(path: Path, *, owner: int | None = ROOT) -> Manifest:

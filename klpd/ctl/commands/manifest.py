@@ -48,9 +48,10 @@ def check(context: Context, manifest: str, module: str) -> int:
     from klpd.judge.declared import contradicting
     from klpd.policy.read import Checked
 
-    files = (manifest,) if manifest else context.machine.manifest_files()
+    files, lost = ((manifest,), ()) if manifest else context.machine.manifest_files()
     found: list[Manifest] = []
-    complaints = {file: [*_complaints(context, file, module, found)] for file in files}
+    complaints = {each.file: [each] for each in lost}
+    complaints |= {file: [*_complaints(context, file, module, found)] for file in files}
     for finding in dict.fromkeys(contradicting(found)):
         complaints[finding.rule.place].append(_complaint(finding))
     results = {file: Checked(tuple(each)) for file, each in complaints.items()}

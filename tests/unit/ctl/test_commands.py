@@ -172,8 +172,8 @@ class Computer:
             raise UsageError(f"cannot read {file}")
         return '[policy]\ndefault = "allow"\n'
 
-    def manifest_files(self) -> tuple[str, ...]:
-        return ("/etc/klpd/livepatches.d/lp.toml",)
+    def manifest_files(self) -> tuple[tuple[str, ...], tuple[PolicyError, ...]]:
+        return ("/etc/klpd/livepatches.d/lp.toml",), ()
 
     def manifest(self, file: str) -> Manifest | None:
         match file:
@@ -605,11 +605,20 @@ def test_a_policy_that_is_wrong_is_told_as_such_without_klpd(monkeypatch: pytest
         run(requests.Check("lp.ko"), None)
 
 
+def test_a_directory_of_manifests_that_is_no_good_keeps_no_others_from_being_checked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    complaint = PolicyError("a link leads to nothing", file="/etc/klpd/livepatches.d")
+    monkeypatch.setattr(Computer, "manifest_files", lambda _self: (("lp.toml",), (complaint,)))
+    outcome = run(requests.ManifestCheck("", ""), None)
+    assert outcome == Outcome(ExitStatus.USAGE, "lp.toml: ok\n", f"klpctl: {complaint}\n")
+
+
 def test_manifests_of_the_site_that_contradict_each_other_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     states = Manifest("a.toml", declares({1: 1}, file="a.toml"), sha256="0" * 64)
     none = Declaration((), stateless=(Rule(RuleKind.DECLARED, "b.toml", 3),))
     manifests = {"a.toml": states, "b.toml": Manifest("b.toml", none, sha256="0" * 64)}
-    monkeypatch.setattr(Computer, "manifest_files", lambda _self: tuple(manifests))
+    monkeypatch.setattr(Computer, "manifest_files", lambda _self: (tuple(manifests), ()))
     monkeypatch.setattr(Computer, "manifest", lambda _self, file: manifests[file])
     outcome = run(requests.ManifestCheck("", ""), None)
     assert (outcome.status, outcome.out) == (ExitStatus.USAGE, "a.toml: ok\n")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from klpd.errors import PolicyError
-from klpd.policy import check_file, check_policy, list_files, read_policy
+from klpd.policy import check_file, check_policy, find_files, read_policy
 
 if TYPE_CHECKING:
     from klpd.judge.rules import Policy
@@ -37,7 +37,9 @@ class Site:
         return path
 
     def listed(self) -> list[str]:
-        return [str(each.relative_to(self.root)) for each in list_files(self.root, owner=ME)]
+        found = find_files(self.root, owner=ME)
+        assert found.complaints == ()
+        return [str(each.relative_to(self.root)) for each in found.files]
 
     def policy(self, *texts: str) -> Policy:
         """The policy of files that have these texts, in this order."""

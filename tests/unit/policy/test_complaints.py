@@ -361,13 +361,20 @@ def test_what_is_asked_for_in_one_file_may_be_allowed_in_another_or_taken_back(
 
 @pytest.mark.parametrize(
     "texts",
-    [('[transition]\nforce = "deny"', '[transition]\non-timeout = "force"'), ('[transition]\non-timeout = "force"',)],
+    [
+        ('[transition]\nforce = "deny"', '[transition]\non-timeout = "force"'),
+        ('[transition]\non-timeout = "force"',),
+        (
+            '[[livepatch]]\nmatch = { name = "a*" }\nforce = "allow"',
+            '[[livepatch]]\nmatch = { name = "b" }\non-timeout = "force"',
+        ),
+    ],
 )
 def test_what_no_file_allows_is_an_error(site: Site, texts: tuple[str, ...]) -> None:
     for number, text in enumerate(texts):
         site.put(f"{number}.toml", text)
     (error,) = site.refusal().all
-    assert (error.line, error.column) == (2, 14)
+    assert (error.file, error.column) == (str(site.path(f"{len(texts) - 1}.toml")), 14)
     assert error.message.startswith(NO_FORCE)
 
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from klpd.ctl.local import ThisMachine
 from klpd.errors import PolicyError
 from klpd.policy import check_file, read_policy
 from klpd.policy.beside import open_beside
-from klpd.policy.manifest import list_manifests
 from klpd.policy.ownership import reach
 from tests.livepatches.signing import make_key
 from tests.unit.policy.site import ETC, ME, USR
@@ -43,7 +43,8 @@ def test_a_file_that_others_may_write_is_refused(site: Site, mode: int, director
     site.policy()
     path.chmod(mode)
     assert refusals(site) == [f"{directory}/50-a.toml: it can be written by others than root{RULE}"]
-    assert len(read_policy(site.root, owner=None).files) + len(list_manifests(site.root, owner=None)) == 1
+    policy = read_policy(site.root, owner=None)
+    assert len(policy.files) + len(policy.manifests) == 1
 
 
 @as_root
@@ -182,8 +183,24 @@ def test_a_link_to_a_directory_in_which_the_rest_is_not_is_none(site: Site) -> N
     (site.root / "srv").mkdir()
     (site.root / "etc").mkdir()
     (site.root / "etc/klpd").symlink_to("../srv")
-    assert read_policy(site.root, owner=ME).files == ()
-    assert list_manifests(site.root, owner=ME) == ()
+    policy = read_policy(site.root, owner=ME)
+    assert (policy.files, policy.manifests) == ((), ())
+
+
+@as_root
+def test_klpctl_holds_the_sites_own_manifests_to_be_roots_and_others_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "m.toml"
+    path.write_text(MANIFEST)
+    path.chmod(0o666)
+    assert ThisMachine().manifest(str(path)) is not None
+    monkeypatch.setattr("klpd.policy.manifest.DIRECTORIES", (str(tmp_path)[1:],))
+    with pytest.raises(PolicyError, match="can be written by others than root"):
+        ThisMachine().manifest(str(path))
+    path.write_text("")
+    path.chmod(0o644)
+    assert ThisMachine().manifest(str(path)) is None
 
 
 def test_a_manifest_beside_a_module_that_is_a_link_to_nothing_is_an_error(tmp_path: Path) -> None:
