@@ -55,6 +55,8 @@ class Size:
 
 _USUAL: Final = Size(text=16 * 1024, json=LONGEST_JSON, whole=160 * 1024)
 """A socket takes 208 KiB (net.core.wmem_default) at once, and journald as much as it is sent."""
+_EVENT: Final = Size(text=4000, json=LONGEST_JSON, whole=160 * 1024)
+"""What programs match: of texts of more than 4 KiB, journalctl shows nothing as JSON unless it is asked to."""
 _LEAST: Final = Size(text=512, json=0, whole=3 * 1024)
 """Where a machine has that lower; the kernel lets nobody have less than 4.5 KiB."""
 _CUT_MARK: Final = "... (cut)"
@@ -150,7 +152,7 @@ class Journal:
                 self._dropped = 0
 
     def _sent(self, entry: Mapping[str, str]) -> bool:
-        for size in (_USUAL, _LEAST):
+        for size in (_EVENT if "MESSAGE_ID" in entry else _USUAL, _LEAST):
             try:
                 self._socket.sendto(encode(entry, size), socket.MSG_NOSIGNAL, self._address)
             except OSError as error:

@@ -148,7 +148,9 @@ def test_a_veto_has_its_entry_however_much_there_is_to_say(host: Host) -> None:
     host.write("/etc/klpd/livepatches.d/klp_add.toml", declared.encode())
     set_policy(host, ALLOW_ALL + rules)
     assert "Operation not permitted" in load(host, "klp_add")
-    _first, veto = journal(host, MessageId.LOAD_VETOED)
+    shown = host.run(f"journalctl --sync; journalctl --all --output json MESSAGE_ID={MessageId.LOAD_VETOED}").stdout
+    _first, veto = (json.loads(each) for each in shown.splitlines())
+    assert journal(host, MessageId.LOAD_VETOED)[1]["MESSAGE"] == veto["MESSAGE"]
     assert veto["MESSAGE"].startswith("vetoed: insmod[")
     assert {"KLPD_FINDINGS", "KLPD_REASON"} <= set(veto["KLPD_CUT"].split())
     verdict = from_plain(Verdict, json.loads(veto["KLPD_FINDINGS"]))
