@@ -40,8 +40,8 @@ _PRIORITIES: Final = {
 }  # syslog(3)
 
 
-LONGEST_JSON: Final = 64 * 1024
-"""In bytes: what a field of klpd.messages.JSON_FIELDS may have."""
+LONGEST_JSON: Final = 48 * 1024
+"""In bytes: what a field of klpd.messages.JSON_FIELDS may have.  sd_journal_get_data(3) gives 64 KiB of it."""
 
 
 @dataclass(frozen=True, slots=True)
