@@ -87,13 +87,15 @@ class Declaration:
     """What is declared of a livepatch, in its modinfo and in manifests.
 
     `states` is None where nothing is said of states, and empty where it is declared to have none.  Several statements
-    on a state may stand side by side.  `files` names the manifests; `fixes` what it fixes, as CVE ids.
+    on a state may stand side by side.  `files` names the manifests; `fixes` what it fixes, as CVE ids; `stateless` the
+    places where it is declared to have no states.
     """
 
     states: tuple[DeclaredState, ...] | None = None
     title: str | None = None
     fixes: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    stateless: tuple[Rule, ...] = ()
 
     def __add__(self, other: Declaration) -> Declaration:
         """Both; what is in both counts once."""
@@ -104,6 +106,7 @@ class Declaration:
             self.title or other.title,
             tuple(dict.fromkeys((*self.fixes, *other.fixes))),
             tuple(dict.fromkeys((*self.files, *other.files))),
+            tuple(dict.fromkeys((*self.stateless, *other.stateless))),
         )
 
     def of(self, state_id: int) -> tuple[DeclaredState, ...]:

@@ -78,8 +78,10 @@ def _told(console: Console, error: Exception) -> int:
     if not isinstance(error, KlpdError):
         console.complain(f"an error of klpctl's own, {type(error).__name__}: {error}; --debug shows where")
         return ExitStatus.FAILED
-    for each in (error, *(error.others if isinstance(error, PolicyError) else ())):
-        console.complain(str(each))
+    for each in error.all if isinstance(error, PolicyError) else (error,):
+        # What comes over the bus may tell of several things.
+        for line in str(each).splitlines():
+            console.complain(line)
     return exit_status_of(error.name) if isinstance(error, RemoteError) else error.exit_status
 
 

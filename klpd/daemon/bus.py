@@ -244,7 +244,7 @@ class _Object:
 
     def _reply_error(self, invocation: Gio.DBusMethodInvocation, error: Exception) -> None:
         if isinstance(error, KlpdError):
-            invocation.return_dbus_error(error.dbus_name, to_utf8(str(error)))
+            invocation.return_dbus_error(error.dbus_name, to_utf8(error.account))
         else:
             log.error("a call of %s failed", invocation.get_method_name(), exc_info=error)
             invocation.return_dbus_error(

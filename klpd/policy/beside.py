@@ -10,19 +10,18 @@ import os
 import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from klpd.errors import PolicyError
 from klpd.files import MODULE_SUFFIXES
 from klpd.judge.rules import Manifest
 from klpd.policy.manifest import parse_manifest
+from klpd.policy.ownership import ROOT, unreadable
 from klpd.policy.show import shown
 from klpd.policy.source import open_source, read_open
 
 if TYPE_CHECKING:
     from klpd.model import Livepatch
-
-_ROOT: Final = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +46,12 @@ def open_beside(file: str) -> int | None:
     path = Path(manifest_path(file))
     try:
         return open_source(path)
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if path.is_symlink():  # to nothing: somebody meant to declare something
+            raise unreadable(path, error) from error
         return None
     except OSError as error:
-        raise PolicyError(f"cannot be read: {error.strerror}", file=shown(path)) from error
+        raise unreadable(path, error) from error
 
 
 def read_handed(fd: int, file: str) -> Handed:
@@ -60,7 +61,7 @@ def read_handed(fd: int, file: str) -> Handed:
     """
     status = os.fstat(fd)
     distrust = None
-    if status.st_uid != _ROOT:
+    if status.st_uid != ROOT:
         distrust = f"it belongs to user {status.st_uid}"
     elif status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         distrust = "others than root may write it"

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from klpd.errors import DaemonUnavailableError, ExitStatus, PolicyError
+from klpd.errors import CannotTellError, DaemonUnavailableError, ExitStatus, PolicyError
 
 if TYPE_CHECKING:
     from klpd.ctl.context import Context
@@ -27,7 +27,7 @@ def inspect(context: Context, file: str) -> int:
         trust = policy.trust(livepatch)
     except PolicyError as error:
         # What the module holds is no less true because what is declared of it makes no sense.
-        for each in (error, *error.others):
+        for each in error.all:
             context.console.complain(str(each))
         livepatch, status = context.machine.module(file), error.exit_status
         trust = without_certificates(livepatch.signature)
@@ -70,7 +70,13 @@ def _judged_here(context: Context, file: str) -> Verdict:
     from klpd.model import Load
 
     livepatch = context.machine.livepatch(file)
-    return judge(context.machine.stack(), Load(livepatch), context.machine.policy())
+    try:
+        policy = context.machine.policy()
+    except PolicyError as error:
+        if any(each.forbidden for each in error.all):
+            raise CannotTellError(f"{error.account}\nask as root, or with klpd running") from error
+        raise
+    return judge(context.machine.stack(), Load(livepatch), policy)
 
 
 def plan(context: Context, change: Change) -> int:

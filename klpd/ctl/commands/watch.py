@@ -94,6 +94,6 @@ def log(context: Context, request: Log) -> int:
             context.console.show(show_entry(entry, context.console.page))
         if request.follow:
             context.console.out.flush()
-    if not shown:
+    if not shown and request.count != 0:
         context.console.complain(why_none())
     return ExitStatus.OK
