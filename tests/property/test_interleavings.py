@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from klpd.judge.rules import Policy
     from klpd.kernel.guard_abi import GuardApproval, GuardPermission
     from klpd.layout import Layouts
-    from klpd.model import Livepatch
+    from klpd.model import Installed, Livepatch
 
 NAME: Final = "klp_add"
 SITE: Final = builders.policy(sticky(0x2001))
@@ -156,7 +156,7 @@ class World:
     def one_goes(self) -> None:
         self._change(tuple(each for each in self.livepatches if each.name != "klp_b"))
 
-    def _change(self, livepatches: tuple[builders.Installed, ...]) -> None:
+    def _change(self, livepatches: tuple[Installed, ...]) -> None:
         # With klp_mutex held, which nobody comes by.
         self.guard.present_generation += 1
         self.livepatches = livepatches
