@@ -96,7 +96,7 @@ class World:
         self.waiting: list[str] = []
         self.folder = folder
         self.path = str(folder / f"{NAME}.ko")
-        self.livepatches = (installed("klp_a", {0x2001: 1}), installed("klp_b", {0x2001: 1}))
+        self.livepatches: tuple[Installed, ...] = (installed("klp_a", {0x2001: 1}), installed("klp_b", {0x2001: 1}))
         self.policy = self.official_policy = SITE
         self.official = the_livepatch()
         self.guard = Guard()
