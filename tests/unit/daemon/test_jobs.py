@@ -61,7 +61,8 @@ class Bench:
         )
 
     def ask(self, kind: str, plan: Callable[[Stack], Plan]) -> Job:
-        job = self.jobs.new(kind, kind, lambda: plan(self.kernel.now))
+        about = kind in ("revert", "force") and self.kernel.now.transition is not None
+        job = self.jobs.new(kind, kind, lambda: plan(self.kernel.now), uid=0, on_the_transition=about)
         self.jobs.enqueue(job)
         return job
 
@@ -89,7 +90,7 @@ def test_a_revert_does_not_wait_for_the_job_whose_transition_it_takes_back(bench
     bench.wait(lambda: load.report.stragglers)
     revert = bench.ask("revert", lambda stack: plan_revert(stack, (), POLICY))
     bench.wait(lambda: len(bench.ended) == 2)
-    assert bench.ended == ["revert done", "apply failed"]
+    assert bench.ended == ["apply failed", "revert done"]
     assert "reversed by somebody else" in (load.report.message or "")
     assert [each.verdict.action for each in revert.report.steps] == ["reverse", "remove"]
     assert (bench.kernel.now.livepatches, bench.kernel.now.leftovers) == ((), ())
@@ -109,7 +110,7 @@ def test_what_else_is_asked_for_has_its_turn_when_that_job_is_over(bench: Bench)
     second = bench.apply(TWO)
     bench.ask("revert", lambda stack: plan_revert(stack, (), POLICY))
     bench.wait(lambda: second.report.stragglers)
-    assert bench.ended == ["revert done", "apply failed"]
+    assert bench.ended == ["apply failed", "revert done"]
     bench.jobs.cancel(second)
     bench.wait(lambda: second.report.state.final)
     assert second.report.state is JobState.CANCELED
