@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 _MOST_UNFINISHED: Final = 64
 """Of one user, and as many again of those that end the transition that the others may wait for."""
+_REVERT: Final = "revert"
+"""The kind of a job that goes back to what was in force before, or takes back the running transition."""
 
 
 class Job:
@@ -62,6 +64,11 @@ class Job:
         self._keep = keep
         self._changed = changed
         self._lock = threading.Lock()
+
+    @property
+    def goes_back(self) -> bool:
+        """Whether it is to go back to what was in force before, which the history tells."""
+        return self.report.kind == _REVERT and not self.on_the_transition
 
     def wait(self, message: str | None) -> None:
         """Tell that it waits for its turn, and what for."""
@@ -178,6 +185,8 @@ class Jobs:
         self._queued = threading.Condition()
         self._last_id = unfinished.last_id
         self._unfinished: dict[int, Job] = {}
+        if not any(each.report.kind == _REVERT and each.actions for each in unfinished.jobs):
+            store.arrived()  # of a way back that nobody goes on with
         threading.Thread(target=self._work, name="jobs", daemon=True).start()
 
     def new(
@@ -319,6 +328,8 @@ class Jobs:
             self._ended()
         except Exception:
             log.exception("the stack could not be looked at after job %d", job.report.id)
+        if job.goes_back:
+            self._store.arrived()
         job.finish(error, message)
 
     def _run(self, job: Job) -> str | None:
