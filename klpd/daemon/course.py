@@ -92,10 +92,11 @@ class _Refusal:
 
     policy: Policy
     generation: int
+    epoch: int
     why: str
 
     def stands(self, policy: Policy, stack: Stack) -> bool:
-        return self.policy is policy and self.generation == stack.generation
+        return self.policy is policy and (self.generation, self.epoch) == (stack.generation, stack.epoch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +158,7 @@ class Follower:
                 except (VetoedError, OverError, KernelError) as error:
                     self.observer.course(course)
                     self.observer.note(str(error))
-                    refusals[type(action)] = _Refusal(policy, stack.generation, str(error))
+                    refusals[type(action)] = _Refusal(policy, stack.generation, stack.epoch, str(error))
                     continue
                 forced = isinstance(action, Force)
                 break
