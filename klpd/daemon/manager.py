@@ -7,6 +7,7 @@ This only translates.  Whatever reads a file or the kernel's stack does so on a 
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 from klpd import __version__
@@ -15,8 +16,9 @@ from klpd.daemon.bus import read_interface, to_dictionary
 from klpd.daemon.job_objects import JobObjects, job_path
 from klpd.daemon.livepatch_objects import LivepatchObjects
 from klpd.daemon.object_manager import ObjectManager
+from klpd.daemon.takeout import TakeOut
 from klpd.errors import KlpdError
-from klpd.judge.rules import Mode, OnDrift, Permission
+from klpd.judge.rules import Permission
 from klpd.plain import to_plain
 from klpd.report import MANAGER_INTERFACE, MANAGER_PATH, MANIFESTS, PlanReport, Status, TransitionReport
 
@@ -77,6 +79,7 @@ class Manager:
         # To ask for a transition's end is nothing that waits for others' questions.
         self._looks = ThreadPoolExecutor(1, "looks")
         self._asked: dict[int, Authorization] = {}
+        self._take_out = TakeOut()
         self._moving = ""
         objects = ObjectManager(bus, MANAGER_PATH)
         self._job_objects = JobObjects(loop, objects)
@@ -112,16 +115,31 @@ class Manager:
             authorization = self._asked.pop(report.id, None)
             if authorization is not None:
                 authorization.withdraw()
+            self._take_out.ended(report)
             self._record.job_ended(report)
             self._object.emit("JobRemoved", report.id, job_path(report.id), report.state.value)
 
     def stack_seen(self, stack: Stack, drift: tuple[Drift, ...]) -> None:
-        """Tell the bus what is new of the livepatches in force; to be called on the main loop."""
+        """Tell the bus what is new of the livepatches in force, and have drift taken out where the policy says so.
+
+        To be called on the main loop.
+        """
         self._livepatch_objects.show(stack, drift)
         moving = "" if stack.transition is None else stack.transition.name
         if moving != self._moving:
             self._moving = moving
             self._object.emit_changed({"Transition": moving})
+        policy = self._policies.current
+        for name in self._take_out.due(drift, stack, policy):
+            in_transition = name == moving
+            job, _path = self._new_job(
+                "disable",
+                f"disable {name}",
+                partial(self._planning.take_out, name),
+                on_the_transition=in_transition,
+            )
+            self._take_out.begun(name, job.report.id, stack, policy)
+            self._jobs.enqueue(job)
 
     def policy_changed(self) -> None:
         """Tell the bus that another policy is in force, or that one was rejected."""
@@ -130,14 +148,8 @@ class Manager:
         self._object.emit_changed({"Mode": report.mode, "PolicyFiles": report.files, "PolicyErrors": report.errors})
 
     def drift_found(self, drift: Drift) -> None:
-        """Tell the bus of drift and, where the policy says so, have it taken out."""
+        """Tell the bus of drift."""
         self._object.emit("DriftFound", drift.livepatch)
-        policy = self._policies.current
-        if policy.on_drift is OnDrift.DISABLE and policy.mode is Mode.ENFORCE:
-            job, _path = self._new_job(
-                "disable", f"disable {drift.livepatch}", lambda: self._planning.disable(drift.livepatch)
-            )
-            self._jobs.enqueue(job)
 
     def take_up(self, saved: SavedJob) -> None:
         """Go on with a job that a former klpd left unfinished."""

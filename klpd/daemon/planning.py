@@ -68,6 +68,14 @@ class Planning:
         """To disable a livepatch and remove its module; NoSuchLivepatchError where there is none."""
         return plan_disable(self._stack_with(name), name, self._policies.current)
 
+    def take_out(self, name: str) -> Plan:
+        """The same, but to reverse its transition where that has not yet brought it into force."""
+        stack = self._stack_with(name)
+        moving = stack.transition
+        if moving is not None and moving.name == name and moving.enabled:
+            return plan_revert(stack, (), self._policies.current)
+        return plan_disable(stack, name, self._policies.current)
+
     def remove(self, name: str) -> Plan:
         """To remove the module of a livepatch that is no longer in force; NoSuchLivepatchError as above."""
         return plan_remove(self._stack_with(name), name, self._policies.current)
