@@ -3,6 +3,12 @@
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":
+    # Before anything else is imported: Ctrl-C is to end klpctl without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import os
 import sys
 from typing import TYPE_CHECKING, Final
@@ -86,8 +92,6 @@ def _told(console: Console, error: Exception) -> int:
 
 
 def _prepare_process() -> None:
-    import signal
-
     # Blocking calls into GLib do not let Python see Ctrl-C; following a job takes SIGINT over for a while.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     for stream in (sys.stdout, sys.stderr):

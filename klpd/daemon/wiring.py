@@ -61,6 +61,7 @@ class Daemon:
         self._record = Record(journal)
         self._told: dict[str, DefenceState] = {}
         self._loop = Loop()
+        self._exit_status = 0
         self._policies = Policies(read_policy)
         with suppress(PolicyError):  # it is recorded, and the built-in policy is in force
             self._take_policy()
@@ -114,8 +115,11 @@ class Daemon:
             close_guard=self._close_guard,
         )
 
-    def run(self) -> None:
-        """Serve until told to stop.  The guard stays closed afterwards: no daemon, no new livepatch."""
+    def run(self) -> int:
+        """Serve until told to stop.  The guard stays closed afterwards: no daemon, no new livepatch.
+
+        The exit status: not 0 where the system bus is gone, so that klpd is started anew and joins the next one.
+        """
         self._uevents = ModuleEvents(self._watch.modules_changed)
         self._end_uevents = self._loop.watch(self._uevents.fileno(), self._read_uevents)
         if self._guard is not None:
@@ -132,11 +136,18 @@ class Daemon:
         period = watchdog_period()
         if period is not None:
             self._loop.every(period, self._ping)
+        self._bus.when_closed(self._bus_gone)
         self._bus.own(BUS_NAME)
         notify("READY=1", f"STATUS={self._headline()}")
         self._loop.run()
         notify("STOPPING=1")
         self._stop()
+        return self._exit_status
+
+    def _bus_gone(self) -> None:
+        log.error("the system bus is gone; klpd ends, to be started anew and to go on with its jobs")
+        self._exit_status = 1
+        self._loop.quit()
 
     def _job_changed(self, job: Job) -> None:
         report = job.report  # as it is now; by the time that the loop comes to it, it may be another

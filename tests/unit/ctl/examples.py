@@ -34,6 +34,7 @@ from klpd.report import (
     JobState,
     PlanReport,
     PolicyReport,
+    Prospect,
     StateName,
     Status,
     StepReport,
@@ -144,7 +145,16 @@ HELD: Final = Straggler(
     function="klp_test_wait [klp_test_target]",
 )
 TRANSITION: Final = TransitionReport(
-    "klp_v3", "patched", 134, timeout=300.0, on_timeout="reverse", may_force=False, stragglers=(HELD,), since=1000.0
+    "klp_v3",
+    "patched",
+    134,
+    timeout=300.0,
+    on_timeout="reverse",
+    may_force=False,
+    stragglers=(HELD,),
+    since=1000.0,
+    job=7,
+    prospect=Prospect("klp_v3", "reverse", due=1300.0),
 )
 
 

@@ -283,17 +283,10 @@ def test_who_waits_leaves_with_one_interrupt_and_cancels_nothing() -> None:
 def test_blockers_are_shown_once_or_not_at_all_where_no_transition_runs() -> None:
     shown = run(requests.Blockers(follow=False), Klpd(transitions=[TRANSITION]))
     assert shown.out.startswith("klp_v3: patching, 1 of 134 tasks left, for ")
-    assert "no job of klpd's began it" in shown.out
     nothing = Outcome(ExitStatus.OK, "no transition runs\n", "")
     assert run(requests.Blockers(follow=False), Klpd()) == nothing
     assert run(requests.Blockers(follow=True), Klpd()) == nothing
     assert run(requests.Blockers(follow=False), Klpd(), json=True).out == "{}\n"
-
-
-def test_blockers_of_a_job_are_told_what_klpd_will_do() -> None:
-    running = job(JobState.RUNNING, StepState.RUNNING)
-    klpd = Klpd(transitions=[TRANSITION], status_=replace(STATUS, jobs=(running,)))
-    assert "klpd reverses it" in run(requests.Blockers(follow=False), klpd).out
 
 
 def test_blockers_followed_as_json_are_a_line_for_each_change_and_an_empty_object_at_the_end(
