@@ -63,6 +63,7 @@ class Daemon:
         self._loop = Loop()
         self._exit_status = 0
         self._policies = Policies(read_policy)
+        self._guard: Guard | None = None
         with suppress(PolicyError):  # it is recorded, and the built-in policy is in force
             self._take_policy()
         self._guard, self._no_guard = _guard(self._policies.current.mode)
@@ -176,6 +177,7 @@ class Daemon:
 
     def _open_guard(self, uid: int) -> None:
         gate.open_gate(self._present_guard())
+        self._watch.look_soon()
         self._record.guard_opened(uid)
         notify(f"STATUS={self._headline()}")
 
@@ -196,6 +198,10 @@ class Daemon:
         except PolicyError:
             self._record.policy_rejected(self._policies.report)
             raise
+        if self._guard is not None:
+            # Before anybody is told of it: nothing is good any more that was judged by another policy.
+            self._guard.set_mode(self._guard_mode())
+            self._enforcement.withdraw_permissions()
         self._record.policy_loaded(self._policies.report)
 
     def _reload(self) -> None:
@@ -204,9 +210,6 @@ class Daemon:
         finally:
             self._manager.policy_changed()
             notify(f"STATUS={self._headline()}")
-        if self._guard is not None:
-            self._guard.set_mode(self._guard_mode())
-        self._enforcement.withdraw_permissions()
         if self._hold is not None:
             self._hold.timeout = self._policies.current.hold_timeout
             self._hold.watch(self._watched())
