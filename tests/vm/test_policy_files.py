@@ -28,6 +28,14 @@ DENY_ADD: Final = '[[livepatch]]\nmatch = { name = "klp-add" }\nverdict = "deny"
 ROOT_ALONE: Final = "what klpd goes by is for root alone to say; chown root and chmod go-w it"
 
 
+def vetoes(host: Host, count: int) -> list[dict[str, str]]:
+    """The entries of so many vetoed loads, in full; who was refused knows it before klpd has written it down."""
+    show = f"journalctl --all --output json MESSAGE_ID={MessageId.LOAD_VETOED}"
+    wait = f"until journalctl --sync && test $({show} | wc -l) -ge {count}; do sleep 0.2; done"
+    host.run(wait, check=True, timeout=60)
+    return [json.loads(each) for each in host.run(show, check=True).stdout.splitlines()]
+
+
 def load(host: Host, name: str) -> str:
     """insmod of a livepatch in the module tree; what it complains about."""
     return host.run(f"insmod /lib/modules/$(uname -r)/updates/{name}.ko").stderr
@@ -38,7 +46,7 @@ def test_a_sites_denial_beats_a_vendors_permission_whatever_the_order_of_reading
     set_policy(host, DENY_ADD)
     put_into_tree(host, "klp_add", "klp_cmdline_v1")
     assert "Operation not permitted" in load(host, "klp_add")
-    (veto,) = journal(host, MessageId.LOAD_VETOED)
+    (veto,) = vetoes(host, 1)
     assert veto["KLPD_RULE"] == f"{SITE}:1"
     assert "withdrawn" in veto["KLPD_REASON"]
     assert load(host, "klp_cmdline_v1") == ""
@@ -133,7 +141,7 @@ def test_a_veto_has_its_entry_however_much_there_is_to_say(host: Host) -> None:
     put_into_tree(host, "klp_add")
     set_policy(host, DENY_ADD.replace("withdrawn", "r" * 300))
     assert "Operation not permitted" in load(host, "klp_add")
-    (veto,) = journal(host, MessageId.LOAD_VETOED)
+    (veto,) = vetoes(host, 1)
     assert "r" * 300 in veto["KLPD_REASON"]
     host.write(SITE, DENY_ADD.replace("withdrawn", "r" * 301).encode())
     assert "reason: has 301 characters; at most 300 are taken" in host.run("klpctl reload").stderr
@@ -148,8 +156,7 @@ def test_a_veto_has_its_entry_however_much_there_is_to_say(host: Host) -> None:
     host.write("/etc/klpd/livepatches.d/klp_add.toml", declared.encode())
     set_policy(host, ALLOW_ALL + rules)
     assert "Operation not permitted" in load(host, "klp_add")
-    shown = host.run(f"journalctl --sync; journalctl --all --output json MESSAGE_ID={MessageId.LOAD_VETOED}").stdout
-    _first, veto = (json.loads(each) for each in shown.splitlines())
+    _first, veto = vetoes(host, 2)
     assert journal(host, MessageId.LOAD_VETOED)[1]["MESSAGE"] == veto["MESSAGE"]
     assert veto["MESSAGE"].startswith("vetoed: insmod[")
     assert {"KLPD_FINDINGS", "KLPD_REASON"} <= set(veto["KLPD_CUT"].split())
