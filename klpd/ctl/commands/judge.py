@@ -56,21 +56,12 @@ def diff(context: Context, old: str, new: str) -> int:
 
 def check(context: Context, file: str) -> int:
     try:
-        service = context.connect()
-        verdict = service.check(file)
+        assessment = context.connect().check(file)
     except DaemonUnavailableError as error:
-        verdict = _judged_here(context, file)
+        assessment = context.machine.assess(file)
         context.console.complain(f"judged without klpd, this is what it would say: {error}")
-    show_verdict(context, verdict)
-    return status_of(verdict.decision)
-
-
-def _judged_here(context: Context, file: str) -> Verdict:
-    from klpd.judge.verdict import judge
-    from klpd.model import Load
-
-    livepatch = context.machine.livepatch(file)
-    return judge(context.machine.stack(), Load(livepatch), context.machine.policy())
+    show_verdict(context, assessment)
+    return status_of(assessment.decision)
 
 
 def plan(context: Context, change: Change) -> int:
@@ -80,7 +71,7 @@ def plan(context: Context, change: Change) -> int:
 
 
 def show_verdict(context: Context, verdict: Verdict) -> None:
-    """A verdict in whole."""
+    """A verdict in whole, with what becomes of the livepatch by each way if that is in it."""
     from klpd.ctl import show_verdict
 
     if context.json:

@@ -51,12 +51,12 @@ def check(context: Context, manifest: str, module: str) -> int:
 
 def _complaints(context: Context, file: str, module: str) -> Iterator[PolicyError]:
     from klpd.judge.declared import contradictions
-    from klpd.policy.beside import with_manifest
+    from klpd.policy.beside import with_declared
 
     try:
         manifest = context.machine.manifest(file)
         if module:
-            livepatch = with_manifest(context.machine.module(module), manifest)
+            livepatch = with_declared(context.machine.module(module), (manifest,), None)
             for finding in contradictions(livepatch):
                 yield PolicyError(finding.message, file=finding.rule.place, line=finding.rule.line)
     except PolicyError as error:
