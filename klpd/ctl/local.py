@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from klpd.ctl.names import Names
     from klpd.judge.rules import Manifest, Policy
+    from klpd.judge.ways import Gate
     from klpd.layout import Layouts
     from klpd.model import Assessment, Demand, Livepatch, Stack
     from klpd.remembered import Remembered
@@ -100,14 +101,19 @@ class ThisMachine:
 
         Raises what `livepatch` and `policy` do.
         """
-        from klpd.ctl.alone import gate_here, watched
+        from klpd.ctl.alone import watched
         from klpd.judge.ways import Source, assess
 
         policy = self.policy()
         module, packed, there = self._read(file, watched(policy))
         distrust = None if file == STANDARD_INPUT else _distrust(file)
         source = Source(name_of(file), there, packed, distrust)
-        return assess(self._stack(policy), self._declared(module, file), policy, source, gate_here(policy))
+        return assess(self._stack(policy), self._declared(module, file), policy, source, self._gate(policy))
+
+    def _gate(self, policy: Policy) -> Gate:
+        from klpd.ctl.alone import gate_here
+
+        return gate_here(policy)
 
     def _read(self, file: str, watched: Sequence[Path]) -> tuple[Livepatch, bool, bool]:
         """A module file by itself, whether it is compressed, and whether it lies in one of these directories."""
