@@ -74,6 +74,8 @@ def _check(name: str, found: dict[str, Any]) -> None:
     assert answer == _assessment(found["without"]), name
     assert found["with"]["status"] == found["without"]["status"] == _STATUS[answer.decision], (name, found["with"])
     _check_user(name, answer, found["user"])
+    with_klpd, without = found.get("lists", ([], []))
+    assert with_klpd == without, name
     assert answer.insmod is not None, name
     assert answer.apply is not None, name
     livepatch = COMBINATIONS[name].livepatch

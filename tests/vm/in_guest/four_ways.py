@@ -332,6 +332,10 @@ def asked(file: str, *before: str, **environment: str) -> dict[str, object]:
     return {"status": done.returncode, "answer": answer, "said": done.stderr}
 
 
+def listed(**environment: str) -> object:
+    return json.loads(run("klpctl", "--json", "list", **environment).stdout)
+
+
 def tried(*command: str) -> dict[str, object]:
     before = in_force()
     done = run(*command, check=False)
@@ -346,6 +350,8 @@ def outcome(name: str, combination: Combination) -> dict[str, object]:
         "without": asked(file, **NO_BUS),
         "user": asked(file, "runuser", "--user", "nobody", "--", **NO_BUS),
     }
+    if combination.stack:
+        found["lists"] = [listed(), listed(**NO_BUS)]
     before = modules()
     found["insmod"] = tried("insmod", file)
     if modules() != before:
