@@ -32,9 +32,10 @@ def show_stack(stack: Stack, page: Page, names: Names) -> Iterator[Line]:
     if stack.livepatches and not stack.readable:
         why = "kernel memory could not be read, so states are known only where a file tells them"
         yield from page.paragraph(why, head=line("  "), indent=2, tone=Tone.WARN)
-    for why in dict.fromkeys(each.declared.unreadable for each in stack.livepatches):
-        if why is not None:
-            yield from page.paragraph(f"more may be declared: {why}", head=line("  "), indent=2, tone=Tone.WARN)
+    for unreadable in dict.fromkeys(each.declared.unreadable for each in stack.livepatches):
+        if unreadable is not None:
+            told = f"more may be declared: {unreadable}"
+            yield from page.paragraph(told, head=line("  "), indent=2, tone=Tone.WARN)
     for leftover in stack.leftovers:
         yield from page.paragraph(_leftover(leftover), head=line("  left over: "), indent=4)
 

@@ -333,7 +333,7 @@ def asked(file: str, *before: str, **environment: str) -> dict[str, object]:
 
 
 def listed(**environment: str) -> object:
-    return json.loads(run("klpctl", "--json", "list", **environment).stdout)
+    return json.loads(run("klpctl", "--json", "list", check=True, **environment).stdout)
 
 
 def tried(*command: str) -> dict[str, object]:
