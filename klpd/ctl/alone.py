@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from klpd.errors import GuardError, KernelError, PolicyError
 from klpd.judge.declared import stack_with_manifests
 from klpd.judge.ways import Gate, gate_of
 from klpd.kernel import gate, guard_checks
-from klpd.kernel.guard_abi import GuardMode
+from klpd.kernel.guard import Guard, GuardMode
 from klpd.kernel.memory import KernelMemory
 from klpd.kernel.stack import read_stack
 from klpd.model import Declaration
@@ -77,20 +77,35 @@ class Finder:
                 yield replace(livepatch, declared=livepatch.declared + Declaration(unreadable=str(error)))
 
 
+@contextmanager
+def _seen_to_enter() -> Iterator[Callable[[str], str | None]]:
+    """What the guard saw enter by a name, as a digest (hex); nothing where this user may not ask it."""
+    try:
+        guard = Guard()
+    except (GuardError, KernelError):
+        yield lambda _name: None
+        return
+    try:
+        yield lambda name: None if (entered := guard.entered(name)) is None else entered.digest or None
+    finally:
+        guard.release()
+
+
 def stack_here(remembered: Remembered, layouts: Layouts, policy: Policy | PolicyError) -> Stack:
     """The installed stack; its states are known where kernel memory can be read, which root alone may.
 
     Without a policy, what the site's manifests declare is not known.  Raises KernelError.
     """
     folders = (module_tree(),) if isinstance(policy, PolicyError) else watched(policy)
-    finder = Finder(remembered, folders, layouts)
-    try:
-        memory = KernelMemory()
-    except (GuardError, KernelError):
-        stack = read_stack(None, finder)
-    else:
-        with closing(memory):
-            stack = read_stack(memory, finder)
+    with _seen_to_enter() as entered:
+        finder = Finder(remembered, folders, layouts, entered)
+        try:
+            memory = KernelMemory()
+        except (GuardError, KernelError):
+            stack = read_stack(None, finder)
+        else:
+            with closing(memory):
+                stack = read_stack(memory, finder)
     if isinstance(policy, PolicyError):
         unknown = Declaration(unreadable=str(policy))
         return replace(

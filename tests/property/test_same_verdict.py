@@ -160,7 +160,7 @@ def _check(case: Case, folder: Path) -> None:
     assert checked.apply is not None
     assert checked.insmod is not None
     assert checked.apply.outcome is by_apply(planning.apply(opened(file), opened(beside)), policy).outcome
-    judged = Enforcement(kernel, lambda: policy, store, None, known_layout).judge(data, str(file))
+    judged = Enforcement(kernel, lambda: policy, store, None, known_layout).judge(data, str(file), 1)
     assert judged is not None
     event(f"{checked.decision}: insmod {checked.insmod.outcome}, apply {checked.apply.outcome}")
     if judged.verdict is None:

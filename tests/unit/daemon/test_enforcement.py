@@ -195,16 +195,18 @@ def test_what_the_manifest_beside_a_file_declares_counts_and_is_kept(
 @pytest.mark.parametrize("permission", [builders.allowing(), denying()], ids=["let in", "never let in"])
 def test_what_a_manifest_declared_holds_when_it_is_taken_away(
     store: Store,
-    approved: Approved,
+    approved: GuardModel,
     files: dict[str, bytes],
     beside: Callable[[str], str],
     permission: Ruling,
 ) -> None:
     data, low = files["klp_allocated"], StateRule(7, denying().rule, versions=VersionRange(((Comparison.LESS, 2),)))
     enforcing(builders.policy(default=permission), files, store, approved).judge(
-        data, beside("[[state]]\nid = 7\nversion = 2\n")
+        data, beside("[[state]]\nid = 7\nversion = 2\n"), 1
     )
-    judged = enforced(enforcing(builders.policy(low), files, store, approved).judge(data, "/nowhere/klp_allocated.ko"))
+    judged = enforced(
+        enforcing(builders.policy(low), files, store, approved).judge(data, "/nowhere/klp_allocated.ko", 1)
+    )
     assert judged.obstructed
     assert judged.verdict is not None
     assert [each.code for each in judged.verdict.reasons] == ["state-version"]
