@@ -181,10 +181,11 @@ class Guard:
         except OSError as error:
             raise GuardError(f"no livepatch guard: {path} cannot be read ({error.strerror}); see `make bpf`") from error
         with _locked(directory):
-            guard = _adopted(digest, mode, directory)
+            guard = _adopted(digest, directory)
             if guard is None:
                 _install(path, GuardConfig(mode, digest), directory)
                 guard = cls(directory)
+        guard.set_mode(mode)
         guard.test()
         return guard
 
@@ -371,8 +372,8 @@ def _read_config(config: Map) -> GuardConfig:
         raise GuardError(f"the pinned guard is of another version of klpd ({error})") from error
 
 
-def _adopted(digest: bytes, mode: GuardMode, directory: Path) -> Guard | None:
-    """The pinned guard in this mode, if it is whole and has its programs from the same object."""
+def _adopted(digest: bytes, directory: Path) -> Guard | None:
+    """The pinned guard, if it is whole and has its programs from the same object."""
     pins = (*_MAPS, *(hook.program for hook in _available_hooks()))
     if not all((directory / _CURRENT / name).exists() for name in pins):
         return None
@@ -383,7 +384,6 @@ def _adopted(digest: bytes, mode: GuardMode, directory: Path) -> Guard | None:
     if guard.object_digest != digest:
         guard.release()
         return None
-    guard.set_mode(mode)
     return guard
 
 

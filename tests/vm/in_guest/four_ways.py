@@ -19,6 +19,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from klpd.kernel import sysfs
+
 FILES = Path("/root/lps")
 TREE = Path(f"/lib/modules/{os.uname().release}/updates/four_ways")
 UNWATCHED = Path("/srv/elsewhere")
@@ -259,17 +261,13 @@ def wipe_the_store() -> None:
 
 
 def settle() -> None:
-    while any((each / "transition").read_text().strip() == "1" for each in in_sysfs()):
+    while any(each.transition for each in sysfs.read_livepatches()):
         time.sleep(0.05)
-
-
-def in_sysfs() -> list[Path]:
-    return list(LIVEPATCHES.iterdir())
 
 
 def in_force() -> list[str]:
     settle()
-    return sorted(each.name for each in in_sysfs())
+    return sorted(each.name for each in sysfs.read_livepatches())
 
 
 def modules() -> list[str]:
