@@ -356,8 +356,9 @@ def outcome(name: str, combination: Combination) -> dict[str, object]:
     found: dict[str, object] = {
         "with": asked(file),
         "without": asked(file, **NO_BUS),
-        "user": asked(file, "runuser", "--user", "nobody", "--", **NO_BUS),
     }
+    if combination.manifest or combination.stack:
+        found["user"] = asked(file, "runuser", "--user", "nobody", "--", **NO_BUS)
     if combination.stack:
         found["lists"] = [listed(), listed(**NO_BUS)]
     before = modules()
