@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from klpd.errors import DaemonUnavailableError, ExitStatus, PolicyError
@@ -11,7 +11,7 @@ from klpd.errors import DaemonUnavailableError, ExitStatus, PolicyError
 if TYPE_CHECKING:
     from klpd.ctl.context import Context
     from klpd.ctl.requests import Change
-    from klpd.model import Decision, Verdict
+    from klpd.model import Decision, Livepatch, Verdict
     from klpd.report import PlanReport
 
 
@@ -45,13 +45,18 @@ def diff(context: Context, old: str, new: str) -> int:
     from klpd.ctl.show_diff import show_difference
     from klpd.judge.compare import compare
 
-    difference = compare(context.machine.livepatch(old), context.machine.livepatch(new))
+    difference = compare(*(_as_told(context.machine.livepatch(each)) for each in (old, new)))
     if context.json:
         context.console.json(difference)
     else:
         names = context.machine.names() if difference.states else {}
         context.console.show(show_difference(difference, context.console.page, names))
     return ExitStatus.OK
+
+
+def _as_told(livepatch: Livepatch) -> Livepatch:
+    """`livepatch` by what could be read of it: a comparison is of that."""
+    return replace(livepatch, declared=replace(livepatch.declared, unreadable=None))
 
 
 def check(context: Context, file: str) -> int:
