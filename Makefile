@@ -102,7 +102,8 @@ install: bpf
 
 define script
 @install -d $(DESTDIR)$(PREFIX)/$(dir $(1))
-@printf '#!/usr/bin/python3 -I\nimport sys\n\nfrom $(2) import main\n\nsys.exit(main())\n' > $(DESTDIR)$(PREFIX)/$(1)
+@printf '%s\n' '#!/usr/bin/python3 -I' 'import signal' 'import sys' '' '# Ctrl-C while the rest is imported:' \
+  'signal.signal(signal.SIGINT, signal.SIG_DFL)' '' 'from $(2) import main' '' 'sys.exit(main())' > $(DESTDIR)$(PREFIX)/$(1)
 @chmod 755 $(DESTDIR)$(PREFIX)/$(1)
 endef
 

@@ -32,6 +32,7 @@ _klpctl() {
         [force]='--yes -y'
         [blockers]='--follow -f'
         [manifest new]='--output -o'
+        [policy check]='--unsafe'
         [log]='--lines -n --follow -f --since'
     )
     local -A COMMANDS=(

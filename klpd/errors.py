@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from enum import IntEnum
 from errno import ECANCELED
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +32,14 @@ class KlpdError(Exception):
     dbus_name: ClassVar[str] = "org.klpd1.Error.Failed"
     exit_status: ClassVar[ExitStatus] = ExitStatus.FAILED
 
+    @property
+    def account(self) -> str:
+        """All that there is to tell, in lines."""
+        return str(self)
+
+
+MOST_TOLD: Final = 20
+"""How many complaints about policy files one error tells."""
 
 INTERNAL_ERROR = "klpd met an error of its own; journalctl -u klpd has the details"
 """What others are told of an exception that is none of these."""
@@ -54,7 +62,8 @@ class PolicyError(KlpdError):
     """A policy file or a manifest cannot be taken.
 
     `line` and `column` are 1 based; None where the whole file is meant.
-    `others` is what else is wrong with the files that were read along with it.
+    `others` is what else is wrong with the files that were read along with it.  `forbidden`: it is but that whoever
+    asks may not read it; `exposed`: it is but that others than root could change it.
     """
 
     dbus_name = "org.klpd1.Error.BadPolicy"
@@ -68,6 +77,8 @@ class PolicyError(KlpdError):
         line: int | None = None,
         column: int | None = None,
         others: tuple[PolicyError, ...] = (),
+        forbidden: bool = False,
+        exposed: bool = False,
     ) -> None:
         where = ":".join(str(part) for part in (file, line, column) if part is not None)
         super().__init__(f"{where}: {message}")
@@ -76,12 +87,35 @@ class PolicyError(KlpdError):
         self.line = line
         self.column = column
         self.others = others
+        self.forbidden = forbidden
+        self.exposed = exposed
 
     @classmethod
     def of(cls, complaints: Sequence[PolicyError]) -> PolicyError:
         """The first of some complaints, with the others."""
         first, *others = complaints
-        return cls(first.message, file=first.file, line=first.line, column=first.column, others=tuple(others))
+        return cls(
+            first.message,
+            file=first.file,
+            line=first.line,
+            column=first.column,
+            others=tuple(others),
+            forbidden=first.forbidden,
+            exposed=first.exposed,
+        )
+
+    @property
+    def all(self) -> tuple[PolicyError, ...]:
+        """This one and the others."""
+        return (self, *self.others)
+
+    @property
+    def account(self) -> str:
+        told = [str(each) for each in self.all]
+        more = len(told) - MOST_TOLD
+        return "\n".join(
+            (*told[:MOST_TOLD], *([f"and {more} more: klpctl policy check, klpctl manifest check"] if more > 0 else ()))
+        )
 
 
 class UsageError(KlpdError):

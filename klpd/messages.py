@@ -7,6 +7,7 @@ The ids are an interface (journalctl MESSAGE_ID=..., the message catalog): one i
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 
 class MessageId(StrEnum):
@@ -78,3 +79,9 @@ class Field(StrEnum):
     """A job's report as JSON (klpd.plain of klpd.report.JobReport)."""
     FILE = "KLPD_FILE"
     DEFENCE = "KLPD_DEFENCE"
+    CUT = "KLPD_CUT"
+    """The fields that were too long: the entry has but the beginning of them, or what fits of the JSON, or nothing."""
+
+
+JSON_FIELDS: Final = frozenset({Field.FINDINGS.value, Field.REPORT.value})
+"""Those whose values are JSON, of which a part makes no sense."""

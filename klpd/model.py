@@ -87,14 +87,15 @@ class Declaration:
     """What is declared of a livepatch, in its modinfo and in manifests.
 
     `states` is None where nothing is said of states, and empty where it is declared to have none.  Several statements
-    on a state may stand side by side.  `files` names the manifests; `fixes` what it fixes, as CVE ids.  `unreadable`:
-    why there may be more than could be read.
+    on a state may stand side by side.  `files` names the manifests; `fixes` what it fixes, as CVE ids; `stateless` the
+    places where it is declared to have no states.  `unreadable`: why there may be more than could be read.
     """
 
     states: tuple[DeclaredState, ...] | None = None
     title: str | None = None
     fixes: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    stateless: tuple[Rule, ...] = ()
     unreadable: str | None = None
 
     def __add__(self, other: Declaration) -> Declaration:
@@ -106,6 +107,7 @@ class Declaration:
             self.title or other.title,
             tuple(dict.fromkeys((*self.fixes, *other.fixes))),
             tuple(dict.fromkeys((*self.files, *other.files))),
+            tuple(dict.fromkeys((*self.stateless, *other.stateless))),
             self.unreadable or other.unreadable,
         )
 
@@ -641,7 +643,7 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Prospect:
+class Admission:
     """What a way of having a livepatch in force would come to now, and why it is so where there is anything to say."""
 
     outcome: Outcome
@@ -654,8 +656,8 @@ class Assessment(Verdict):
     as insmod and modprobe do, and by `klpctl apply`.  None: whoever told the verdict does not tell that.
     """
 
-    insmod: Prospect | None = None
-    apply: Prospect | None = None
+    insmod: Admission | None = None
+    apply: Admission | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,11 +131,27 @@ class Transition:
 
 
 @dataclass(frozen=True, slots=True)
+class Prospect:
+    """What the job that waits for a transition does about it if its stragglers stay.
+
+    `then` is what it does when the policy's time is over ("wait", "reverse" or "force"), which is `due`, in seconds
+    since the epoch; None for "wait".  `turned`: the transition goes back already.  `refused` is why the job could not
+    do it, and tries again when the policy or the stack is another.
+    """
+
+    livepatch: str
+    then: str
+    due: float | None = None
+    turned: bool = False
+    refused: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TransitionReport:
     """The running transition (the fields of `Transition`), and what the policy says of it.
 
-    It may take `timeout` seconds; what klpd does then is `on_timeout` ("wait", "reverse" or "force"), if a job of its
-    own began it.  `may_force`: a rule lets it be forced.
+    It may take `timeout` seconds, and `on_timeout` is to be done then ("wait", "reverse" or "force"), if a job waits
+    for it: `job`, which tells what it is going to do.  `may_force`: a rule lets it be forced.
     """
 
     livepatch: str
@@ -146,6 +162,8 @@ class TransitionReport:
     may_force: bool
     stragglers: tuple[Straggler, ...] = ()
     since: float | None = None
+    job: int | None = None
+    prospect: Prospect | None = None
 
 
 @dataclass(frozen=True, slots=True)

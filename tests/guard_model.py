@@ -72,14 +72,14 @@ class GuardModel:
         approval = self.approvals.get(key)
         if approval is None:
             return GuardVerdict.UNAPPROVED
-        if approval.expires_ns <= self.now:
-            return GuardVerdict.EXPIRED
         if not self.alive and not approval.standing:
             return GuardVerdict.ORPHANED
         if not approval.standing and approval.epoch != self.present_epoch:
             return GuardVerdict.SUPERSEDED
         if approval.generation not in (ANY_GENERATION, self.present_generation):
             return GuardVerdict.STALE
+        if approval.expires_ns <= self.now:
+            return GuardVerdict.EXPIRED
         del self.approvals[key]
         return GuardVerdict.AUDITED if approval.audited else GuardVerdict.ALLOWED
 

@@ -3,6 +3,12 @@
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":
+    # Before anything else is imported: Ctrl-C is to end klpctl without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import os
 import sys
 from typing import TYPE_CHECKING, Final
@@ -78,14 +84,14 @@ def _told(console: Console, error: Exception) -> int:
     if not isinstance(error, KlpdError):
         console.complain(f"an error of klpctl's own, {type(error).__name__}: {error}; --debug shows where")
         return ExitStatus.FAILED
-    for each in (error, *(error.others if isinstance(error, PolicyError) else ())):
-        console.complain(str(each))
+    for each in error.all if isinstance(error, PolicyError) else (error,):
+        # What comes over the bus may tell of several things.
+        for line in str(each).splitlines():
+            console.complain(line)
     return exit_status_of(error.name) if isinstance(error, RemoteError) else error.exit_status
 
 
 def _prepare_process() -> None:
-    import signal
-
     # Blocking calls into GLib do not let Python see Ctrl-C; following a job takes SIGINT over for a while.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     for stream in (sys.stdout, sys.stderr):

@@ -197,6 +197,7 @@ def _job(command: argparse.ArgumentParser) -> None:
 
 def _policy_files(command: argparse.ArgumentParser) -> None:
     command.add_argument("files", metavar="FILE", nargs="*", help="a policy file (default: those in force)")
+    command.add_argument("--unsafe", action="store_true", help="also take what others than root may write")
 
 
 def _new_manifest(command: argparse.ArgumentParser) -> None:

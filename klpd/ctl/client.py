@@ -6,7 +6,7 @@ It talks to the bus through Gio, without proxies: that saves asking klpd for its
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Final, assert_never
 
 from gi.repository import Gio, GLib
@@ -18,7 +18,7 @@ from klpd.plain import from_plain, to_utf8
 from klpd.report import BUS_NAME, MANAGER_INTERFACE, MANAGER_PATH, PlanReport, Status, TransitionReport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from klpd.ctl.job_events import JobEvents
     from klpd.ctl.password import PasswordAgent
@@ -73,7 +73,7 @@ class BusService:
     def plan(self, change: Change) -> PlanReport:
         match change:
             case Apply(files):
-                plan = self._apply("PlanApply", files)
+                plan = self._applying("PlanApply", files)()
             case Disable(name) | Remove(name) | Revert(name) | Force(name):
                 plan = self._manager(f"Plan{_METHODS[type(change)]}", GLib.Variant("(s)", (to_utf8(name),)))
             case _:
@@ -81,17 +81,19 @@ class BusService:
         return from_plain(PlanReport, plan, place="plan")
 
     def start(self, change: Change) -> str:
+        # Files are opened before: reading standard input may last, and Ctrl-C is to end it.
+        match change:
+            case Apply(files):
+                call = self._applying("Apply", files)
+            case Disable(name) | Remove(name) | Revert(name) | Force(name):
+                arguments = GLib.Variant("(sa{sv})", (to_utf8(name), {}))
+                call = partial(self._manager, _METHODS[type(change)], arguments)
+            case _:
+                assert_never(change)
         self._prepare_to_ask()
         # From here on Ctrl-C is a word about the job, and is heard when the job is followed.
         self._jobs.listen_for_interrupts()
-        match change:
-            case Apply(files):
-                job = self._apply("Apply", files)
-            case Disable(name) | Remove(name) | Revert(name) | Force(name):
-                job = self._manager(_METHODS[type(change)], GLib.Variant("(sa{sv})", (to_utf8(name), {})))
-            case _:
-                assert_never(change)
-        return from_plain(str, job, place="job")
+        return from_plain(str, call(), place="job")
 
     def follow(self, job: str) -> Iterator[JobEvent]:
         return self._jobs.follow(job)
@@ -121,13 +123,13 @@ class BusService:
 
         return JobEvents(self._connection, self._flags)
 
-    def _apply(self, method: str, files: Sequence[str]) -> object:
+    def _applying(self, method: str, files: Sequence[str]) -> Callable[[], object]:
+        """The call of a method that takes module files, which are open by then."""
         from klpd.ctl.handing import hand_over
 
         handed = hand_over(files)
-        return self._manager(
-            method, GLib.Variant("(a(hs)a{sv})", (handed.files, handed.options)), descriptors=handed.descriptors
-        )
+        arguments = GLib.Variant("(a(hs)a{sv})", (handed.files, handed.options))
+        return partial(self._manager, method, arguments, descriptors=handed.descriptors)
 
     def _manager(
         self,

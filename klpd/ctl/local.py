@@ -11,7 +11,7 @@ from klpd.ctl.files import STANDARD_INPUT, name_of, open_file
 from klpd.errors import PolicyError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from klpd.ctl.names import Names
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from klpd.judge.ways import Gate
     from klpd.layout import Layouts
     from klpd.model import Assessment, Demand, Livepatch, Stack
+    from klpd.policy.read import Checked
     from klpd.remembered import Remembered
 
 
@@ -43,15 +44,15 @@ class Machine(Protocol):
 
     def open_guard(self) -> None: ...
 
-    def policy_files(self) -> tuple[str, ...]: ...
+    def policy_files(self) -> tuple[tuple[str, ...], tuple[PolicyError, ...]]: ...
 
-    def policy_complaints(self, file: str) -> tuple[PolicyError, ...]: ...
+    def policy_checked(self, files: tuple[str, ...], *, unsafe: bool) -> Mapping[str, Checked]: ...
 
     def policy_text(self, file: str) -> str: ...
 
-    def manifest_files(self) -> tuple[str, ...]: ...
+    def manifest_files(self) -> tuple[tuple[str, ...], tuple[PolicyError, ...]]: ...
 
-    def manifest(self, file: str) -> Manifest: ...
+    def manifest(self, file: str) -> Manifest | None: ...
 
 
 class ThisMachine:
@@ -187,19 +188,25 @@ class ThisMachine:
         except (PolicyError, OSError):
             return {}
 
-    def policy_files(self) -> tuple[str, ...]:
-        """The policy files in force, in their order.  Raises PolicyError where they cannot be found."""
-        from klpd.policy import list_files
+    def policy_files(self) -> tuple[tuple[str, ...], tuple[PolicyError, ...]]:
+        """The policy files that would count, whoever may write them, in their order; and what keeps others away."""
+        from klpd.policy import find_files
 
-        return tuple(str(each) for each in list_files())
+        found = find_files(owner=None)
+        return tuple(str(each) for each in found.files), found.complaints
 
-    def policy_complaints(self, file: str) -> tuple[PolicyError, ...]:
-        """All that is wrong with a policy file."""
+    def policy_checked(self, files: tuple[str, ...], *, unsafe: bool) -> Mapping[str, Checked]:
+        """What is to be said of policy files, each by itself; without any, of those in force, together.
+
+        `unsafe`: whoever may write them.
+        """
         from pathlib import Path
 
-        from klpd.policy import check_file
+        from klpd.policy import check_file, check_policy
+        from klpd.policy.ownership import ROOT
 
-        return check_file(Path(file))
+        owner = None if unsafe else ROOT
+        return {each: check_file(Path(each), owner=owner) for each in files} if files else check_policy(owner=owner)
 
     def policy_text(self, file: str) -> str:
         """What a policy file says, whether it checks or not.  Raises UsageError where it cannot be read."""
@@ -210,19 +217,30 @@ class ThisMachine:
         except OSError as error:
             raise UsageError(f"cannot read {file}: {error.strerror}") from error
 
-    def manifest_files(self) -> tuple[str, ...]:
-        """The site's manifests, in their order.  Raises PolicyError where they cannot be found."""
-        from klpd.policy.manifest import list_manifests
+    def manifest_files(self) -> tuple[tuple[str, ...], tuple[PolicyError, ...]]:
+        """The site's manifests, in their order; and what is wrong with their directories and with others in them."""
+        from klpd.policy import find_files
+        from klpd.policy.manifest import DIRECTORIES
 
-        return tuple(str(each) for each in list_manifests())
+        found = find_files(directories=DIRECTORIES)
+        return tuple(str(each) for each in found.files), found.complaints
 
-    def manifest(self, file: str) -> Manifest:
-        """What a manifest declares.  Raises PolicyError, whose `others` are all further complaints."""
+    def manifest(self, file: str) -> Manifest | None:
+        """What a manifest declares; None for one that stands for nothing, to hide another of its name.
+
+        Whose one has to be is known of the site's own.
+
+        Raises PolicyError, whose `others` are all further complaints.
+        """
         from pathlib import Path
 
-        from klpd.policy.manifest import read_manifest
+        from klpd.policy.dropins import is_mask
+        from klpd.policy.manifest import is_the_sites, read_manifest
+        from klpd.policy.ownership import ROOT
 
-        return read_manifest(Path(file))
+        path = Path(file)
+        owner = ROOT if is_the_sites(path) else None
+        return None if is_mask(path, owner) else read_manifest(path, owner=owner)
 
 
 def _distrust(file: str) -> str | None:

@@ -67,8 +67,12 @@ class PlainLines:
         self._out = out
         self._events = Events()
         self._shown: tuple[int, tuple[int, ...]] = (0, ())
+        self._waits = False
 
     def report(self, report: JobReport) -> None:
+        if report.state is JobState.WAITING and report.message and not self._waits:
+            self._waits = True
+            self.note(report.message)
         for event in self._events.of(report):
             self.note(event)
             self._shown = (0, ())
@@ -141,7 +145,8 @@ class Events:
                 events.append(doing(step.verdict) + _ENDING[now])
         if report.state is not self._state and report.state is JobState.REVERSING:
             events.append("reversing the transition" + _BEGUN)
-        if report.message is not None and report.message != self._message and not report.state.final:
+        told = report.state in (JobState.RUNNING, JobState.REVERSING)
+        if told and report.message is not None and report.message != self._message:
             events.append(report.message)
         self._steps, self._state, self._message = steps, report.state, report.message
         return events
@@ -185,7 +190,7 @@ def live_text(report: JobReport, columns: int) -> str:
         return ""
     text = step_text(report)
     if not text:
-        return cut(_QUEUED if report.state is JobState.WAITING else "", columns)
+        return cut(escape(report.message or _QUEUED) if report.state is JobState.WAITING else "", columns)
     if not report.stragglers:
         return cut(escape(f"{text}{_BEGUN}"), columns)
     filled = int(report.progress * _BAR)

@@ -127,9 +127,10 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class PolicyCheck:
-    """Check policy files; none given: those in force."""
+    """Check policy files; none given: those in force.  `unsafe`: whoever may write them."""
 
     files: tuple[str, ...]
+    unsafe: bool = False
 
 
 @dataclass(frozen=True, slots=True)

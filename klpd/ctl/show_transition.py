@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from klpd.ctl.page import Line, Page
-    from klpd.report import Straggler, TransitionReport
+    from klpd.report import Prospect, Straggler, TransitionReport
 
 # proc_pid_stat(5)
 _RUN_STATES: Final = {
@@ -30,10 +30,10 @@ _GOALS: Final = {"patched": "patching", "unpatched": "unpatching"}
 _INDENT: Final = 15
 
 
-def show_transition(transition: TransitionReport, page: Page, now: float, *, own: bool) -> Iterator[Line]:
-    """The transition and its stragglers at the time `now`; `own`: a job of klpd's runs it."""
+def show_transition(transition: TransitionReport, page: Page, now: float) -> Iterator[Line]:
+    """The transition and its stragglers at the time `now`."""
     yield line(Span(transition.livepatch, Tone.STRONG), f": {_progress(transition, now)}")
-    yield from page.paragraph(_outlook(transition, now, own=own), head=line("  "), indent=2)
+    yield from page.paragraph(_outlook(transition, now), head=line("  "), indent=2)
     for each in transition.stragglers:
         yield line()
         yield from _straggler(each, page, now)
@@ -46,22 +46,30 @@ def _progress(transition: TransitionReport, now: float) -> str:
     return f"{_GOALS.get(transition.goal, transition.goal)}, {tasks}{running}"
 
 
-def _outlook(transition: TransitionReport, now: float, *, own: bool) -> str:
-    """What becomes of it if its stragglers stay."""
-    forced = f"klpctl force {transition.livepatch} forces it" if transition.may_force else "no rule lets it be forced"
-    if not own:
-        return f"no job of klpd's began it, and klpd leaves it alone; klpctl revert reverses it; {forced}"
+def _outlook(transition: TransitionReport, now: float) -> str:
+    """What becomes of it if its stragglers stay, and what else may be done about it."""
+    name, prospect = transition.livepatch, transition.prospect
+    forced = f"klpctl force {name} forces it" if transition.may_force else "no rule lets it be forced"
+    if prospect is None:
+        return f"no job of klpd's waits for it, and klpd leaves it alone; klpctl revert reverses it; {forced}"
+    revert = "; klpctl revert turns it round again" if prospect.turned else ""
+    return f"{_what_klpd_does(transition, prospect, now)}{revert}; {forced}"
+
+
+def _what_klpd_does(transition: TransitionReport, prospect: Prospect, now: float) -> str:
     limit = span(transition.timeout)
-    if transition.on_timeout == "wait":
-        return f"klpd waits for it, for more than its {limit} too; {forced}"
-    act = {"reverse": "reverses it", "force": "forces it"}.get(transition.on_timeout, transition.on_timeout)
-    if transition.since is None:
-        return f"after {limit}, klpd {act}; {forced}"
-    end = transition.since + transition.timeout
-    if end <= now:
-        return f"its {limit} are over, and klpd {act} if the rules let it; {forced}"
-    clock = datetime.fromtimestamp(end).astimezone().strftime("%H:%M:%S")
-    return f"after {limit}, in {span(end - now)} ({clock}), klpd {act}; {forced}"
+    job = "klpd" if transition.job is None else f"klpd (job {transition.job})"
+    act = {"reverse": "reverses it", "force": "forces it"}.get(prospect.then, prospect.then)
+    if prospect.due is None:
+        turned = ": it goes back already" if prospect.turned and transition.on_timeout == "reverse" else ""
+        return f"{job} waits for it, for more than its {limit} too{turned}"
+    if prospect.due <= now:
+        if prospect.refused is None:
+            return f"its {limit} are over, and {job} {act}"
+        again = "it tries again once the policy or the stack has changed"
+        return f"its {limit} are over, and {job} {act} as soon as the rules let it; {again}: {prospect.refused}"
+    clock = datetime.fromtimestamp(prospect.due).astimezone().strftime("%H:%M:%S")
+    return f"after {limit}, in {span(prospect.due - now)} ({clock}), {job} {act}"
 
 
 def _straggler(straggler: Straggler, page: Page, now: float) -> Iterator[Line]:

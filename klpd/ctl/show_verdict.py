@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from klpd.ctl.names import Names
     from klpd.ctl.page import Line, Page
-    from klpd.model import Finding, Prospect, StateChange, Verdict
+    from klpd.model import Admission, Finding, StateChange, Verdict
     from klpd.report import JobReport, PlanReport
 
 _HEADER: Final = ("id", "name", "installed", "new", "change", "allowed by / refused by")
@@ -53,23 +53,23 @@ def show_verdict(verdict: Verdict, page: Page, names: Names) -> Iterator[Line]:
 def ways(assessment: Assessment, page: Page) -> Iterator[Line]:
     """What a loader and `klpctl apply` get, each with what the verdict's own reasons do not tell of it."""
     told = {
-        name: prospect
-        for name, prospect in (("insmod", assessment.insmod), ("klpctl apply", assessment.apply))
-        if prospect is not None
+        name: admission
+        for name, admission in (("insmod", assessment.insmod), ("klpctl apply", assessment.apply))
+        if admission is not None
     }
     if all(each.outcome is _EXPECTED[assessment.decision] and not _news(each, assessment) for each in told.values()):
         return
-    for name, prospect in told.items():
-        word, tone = _OUTCOME[prospect.outcome]
+    for name, admission in told.items():
+        word, tone = _OUTCOME[admission.outcome]
         yield line(f"{name}: ", Span(word, tone))
-        for finding in _news(prospect, assessment):
+        for finding in _news(admission, assessment):
             yield from page.paragraph(finding.message, head=line("  "), indent=2)
             if finding.remedy is not None:
                 yield from page.paragraph(finding.remedy, head=line("  remedy: "), indent=10)
 
 
-def _news(prospect: Prospect, verdict: Verdict) -> tuple[Finding, ...]:
-    return tuple(each for each in prospect.reasons if each not in verdict.findings)
+def _news(admission: Admission, verdict: Verdict) -> tuple[Finding, ...]:
+    return tuple(each for each in admission.reasons if each not in verdict.findings)
 
 
 def state_table(verdict: Verdict, page: Page, names: Names, *, indent: int = 0) -> Iterator[Line]:

@@ -49,7 +49,7 @@ def _request(given: Namespace) -> Request:
             count = _LAST if given.lines is None and given.since is None else given.lines
             return requests.Log(count, given.since, given.follow)
         case ["policy", "check"]:
-            return requests.PolicyCheck(tuple(given.files))
+            return requests.PolicyCheck(tuple(given.files), given.unsafe)
         case ["manifest", "new"]:
             return requests.ManifestNew(given.file, given.output)
         case ["manifest", "check"]:
@@ -112,8 +112,8 @@ def words_of(request: Request, file: Callable[[str], str] = str) -> list[str]:
         case requests.Log(count, since, follow):
             lines = [] if count is None else ["--lines", str(count)]
             return ["log", *lines, *_since(since), *_option("--follow", given=follow)]
-        case requests.PolicyCheck(files):
-            return ["policy", "check", "--", *map(file, files)]
+        case requests.PolicyCheck(files, unsafe):
+            return ["policy", "check", *_option("--unsafe", given=unsafe), "--", *map(file, files)]
         case requests.ManifestNew(path, output):
             return ["manifest", "new", *([f"--output={output}"] if output else []), "--", file(path)]
         case requests.ManifestCheck():

@@ -29,8 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     from klpd.daemon.wiring import Daemon
 
-    Daemon(journal).run()
-    return 0
+    return Daemon(journal).run()
 
 
 if __name__ == "__main__":

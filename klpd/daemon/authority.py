@@ -7,7 +7,11 @@ https://www.freedesktop.org/software/polkit/docs/latest/eggdbus-interface-org.fr
 
 from __future__ import annotations
 
+import itertools
+import re
+from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
@@ -16,13 +20,21 @@ from gi.repository import Gio, GLib
 from klpd.errors import NotAuthorizedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from klpd.daemon.call import Call
 
-_FOREVER: Final = (1 << 31) - 1  # G_MAXINT: somebody may be typing a password
+TYPING_SECONDS: Final = 300
+"""For somebody to type a password, and for polkit to say whether it was the right one."""
+_ANSWERING_SECONDS: Final = 60
+"""For polkit to be started, and to answer, where nobody is asked."""
+_IDENTIFYING_SECONDS: Final = 25
+_PREFIX: Final = re.compile(r"GDBus\.Error:[\w.]+: ")
+"""What GDBus, at each end that an error came through, puts before its sentence."""
+_GONE: Final = "org.freedesktop.DBus.Error.NameHasNoOwner"
 _ALLOW_USER_INTERACTION: Final = 1
 _POLKIT: Final = "org.freedesktop.PolicyKit1"
+_POLKIT_PATH: Final = "/org/freedesktop/PolicyKit1/Authority"
 
 
 class PolkitAction(StrEnum):
@@ -37,90 +49,122 @@ class PolkitAction(StrEnum):
     CANCEL = "org.klpd1.cancel"
 
 
+@dataclass(frozen=True, slots=True)
+class Authorization:
+    """An answer that is asked for: the future raises NotAuthorizedError for a "no".
+
+    `withdraw` tells polkit that nobody needs it any more, so that nobody is asked for a password any longer.
+    """
+
+    answer: Future[None]
+    withdraw: Callable[[], None]
+
+
 class Authority:
     """Asks the bus who a caller is, and polkit what he may do."""
 
     def __init__(self, connection: Gio.DBusConnection) -> None:
         self._connection = connection
+        self._numbers = itertools.count(1)
 
     def identify(self, call: Call) -> Future[int]:
         """The caller's uid; the future raises NotAuthorizedError where the bus does not tell it."""
         identified: Future[int] = Future()
-        self._ask_who(call, identified, identified.set_result)
-        return identified
-
-    def authorize(
-        self,
-        call: Call,
-        action: PolkitAction,
-        details: Mapping[str, str],
-        *,
-        free_for: Callable[[int], bool] = lambda _uid: False,
-    ) -> Future[int]:
-        """The caller's uid, once he is known to be allowed `action`; else the future raises NotAuthorizedError.
-
-        `details` are what a polkit rule may look up (action.lookup in polkit(8)).  Those whom `free_for` names need no
-        authorization.
-        """
-        authorized: Future[int] = Future()
-
-        def identified(uid: int) -> None:
-            if uid == 0 or free_for(uid):
-                authorized.set_result(uid)
-            else:
-                self._ask_polkit(authorized, call, action, details, uid=uid)
-
-        self._ask_who(call, authorized, identified)
-        return authorized
-
-    def _ask_who(self, call: Call, future: Future[int], then: Callable[[int], None]) -> None:
         self._ask(
-            future,
+            identified,
             ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "GetConnectionUnixUser"),
             GLib.Variant("(s)", (call.sender,)),
-            lambda answer: then(answer.get_child_value(0).get_uint32()),
+            _IDENTIFYING_SECONDS,
+            lambda answer: identified.set_result(answer.get_child_value(0).get_uint32()),
+            lambda why: NotAuthorizedError(f"who asks for this could not be found out: {why}"),
         )
+        return identified
 
-    def _ask_polkit(
-        self, authorized: Future[int], call: Call, action: PolkitAction, details: Mapping[str, str], *, uid: int
-    ) -> None:
-        def answered(answer: GLib.Variant) -> None:
-            result = answer.get_child_value(0)
+    def authorize(self, call: Call, uid: int, action: PolkitAction, details: Mapping[str, str]) -> Authorization:
+        """Whether the caller, whose uid this is, may do `action`.
+
+        `details` are what a polkit rule may look up (action.lookup in polkit(8)).  Without an answer in
+        TYPING_SECONDS, or far less where nobody is to be asked for a password, it is a "no".
+        """
+        answer: Future[None] = Future()
+        if uid == 0:
+            answer.set_result(None)
+            return Authorization(answer, lambda: None)
+        seconds = TYPING_SECONDS if call.interactive else _ANSWERING_SECONDS
+        number = f"klpd-{next(self._numbers)}"
+
+        def answered(said: GLib.Variant) -> None:
+            result = said.get_child_value(0)
             allowed, challenge = (result.get_child_value(each).get_boolean() for each in (0, 1))
             if allowed:
-                authorized.set_result(uid)
+                answer.set_result(None)
             elif challenge and not call.interactive:
-                authorized.set_exception(
+                answer.set_exception(
                     NotAuthorizedError(f"{action} needs authentication, which this call does not allow to ask for")
                 )
             else:
-                authorized.set_exception(NotAuthorizedError(f"polkit does not allow {action} to this caller"))
+                answer.set_exception(NotAuthorizedError(f"polkit does not allow {action} to this caller"))
+
+        def withdraw() -> None:
+            if not answer.done():
+                self._withdraw(number)
+
+        def failed(why: str) -> NotAuthorizedError:
+            self._withdraw(number)
+            return NotAuthorizedError(f"whether {action} is allowed could not be found out: {why}")
 
         subject = ("system-bus-name", {"name": GLib.Variant("s", call.sender)})
         flags = _ALLOW_USER_INTERACTION if call.interactive else 0
         self._ask(
-            authorized,
-            (_POLKIT, "/org/freedesktop/PolicyKit1/Authority", f"{_POLKIT}.Authority", "CheckAuthorization"),
-            GLib.Variant("((sa{sv})sa{ss}us)", (subject, action.value, dict(details), flags, "")),
+            answer,
+            (_POLKIT, _POLKIT_PATH, f"{_POLKIT}.Authority", "CheckAuthorization"),
+            GLib.Variant("((sa{sv})sa{ss}us)", (subject, action.value, dict(details), flags, number)),
+            seconds,
             answered,
+            failed,
+        )
+        return Authorization(answer, withdraw)
+
+    def _withdraw(self, number: str) -> None:
+        self._connection.call(
+            _POLKIT,
+            _POLKIT_PATH,
+            f"{_POLKIT}.Authority",
+            "CancelCheckAuthorization",
+            GLib.Variant("(s)", (number,)),
+            None,
+            Gio.DBusCallFlags.NO_AUTO_START,
+            _ANSWERING_SECONDS * 1000,
+            None,
+            None,
         )
 
     def _ask(
         self,
-        authorized: Future[int],
+        future: Future[int] | Future[None],
         method: tuple[str, str, str, str],
         arguments: GLib.Variant,
+        seconds: int,
         then: Callable[[GLib.Variant], None],
+        failed: Callable[[str], NotAuthorizedError],
     ) -> None:
         def finished(connection: Gio.DBusConnection, result: Gio.AsyncResult) -> None:
             try:
                 answer = connection.call_finish(result)
             except GLib.Error as error:
-                authorized.set_exception(NotAuthorizedError(f"who may do this could not be found out: {error.message}"))
+                future.set_exception(failed(_why(error, seconds)))
             else:
                 then(answer)
 
         name, path, interface, member = method
         self._connection.call(
-            name, path, interface, member, arguments, None, Gio.DBusCallFlags.NONE, _FOREVER, None, finished
+            name, path, interface, member, arguments, None, Gio.DBusCallFlags.NONE, seconds * 1000, None, finished
         )
+
+
+def _why(error: GLib.Error, seconds: int) -> str:
+    if error.matches(Gio.io_error_quark(), Gio.IOErrorEnum.TIMED_OUT):
+        return f"there was no answer within {seconds} s"
+    if _GONE in error.message:
+        return "whoever asked has left the bus meanwhile"
+    return _PREFIX.sub("", error.message)

@@ -107,12 +107,16 @@ class Publication:
         """Emit a signal of the object's interface, with values of the types that this declares."""
         declared = next(each for each in self._interface.signals if each.name == signal)
         arguments = GLib.Variant("(" + "".join(each.signature for each in declared.args) + ")", values)
-        self._connection.emit_signal(None, self._path, self._interface.name, signal, arguments)
+        self._emit(self._interface.name, signal, arguments)
 
     def emit_changed(self, values: Mapping[str, object]) -> None:
         """Emit PropertiesChanged for these properties."""
         changed = GLib.Variant("(sa{sv}as)", (self._interface.name, _typed(self._interface, values), []))
-        self._connection.emit_signal(None, self._path, _PROPERTIES, "PropertiesChanged", changed)
+        self._emit(_PROPERTIES, "PropertiesChanged", changed)
+
+    def _emit(self, interface: str, signal: str, arguments: GLib.Variant) -> None:
+        if not self._connection.is_closed():  # there is nobody to hear it then
+            self._connection.emit_signal(None, self._path, interface, signal, arguments)
 
     def typed(self, values: Mapping[str, object]) -> dict[str, GLib.Variant]:
         """Values of properties, in the types that the object's interface declares for them."""
@@ -126,6 +130,12 @@ class Bus:
         self._loop = loop
         self._bus = pydbus.SystemBus()
         self.connection: Gio.DBusConnection = self._bus.con
+        # Else GDBus sends SIGTERM to the process, which is how it is told to end, and well.
+        self.connection.set_exit_on_close(False)
+
+    def when_closed(self, gone: Callable[[], None]) -> None:
+        """Call `gone` on the loop when the connection is lost: the bus has ended, or has thrown klpd out."""
+        self.connection.connect("closed", lambda _connection, _vanished, _error: self._loop.call_soon(gone))
 
     def publish(
         self,
@@ -244,7 +254,7 @@ class _Object:
 
     def _reply_error(self, invocation: Gio.DBusMethodInvocation, error: Exception) -> None:
         if isinstance(error, KlpdError):
-            invocation.return_dbus_error(error.dbus_name, to_utf8(str(error)))
+            invocation.return_dbus_error(error.dbus_name, to_utf8(error.account))
         else:
             log.error("a call of %s failed", invocation.get_method_name(), exc_info=error)
             invocation.return_dbus_error(

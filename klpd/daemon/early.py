@@ -25,7 +25,7 @@ def main() -> int:
     try:
         mode = read_policy().mode
     except PolicyError as error:
-        print(f"the policy does not check, so the gate is closed: {error}", file=sys.stderr)
+        print(f"the policy does not check, so the gate is closed: {error.account}", file=sys.stderr)
         mode = Mode.ENFORCE
     try:
         guard = Guard.close_gate(guard_mode(mode))

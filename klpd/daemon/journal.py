@@ -5,6 +5,9 @@ systemd.journal.send holds the interpreter lock while journald is slow to read; 
 might be the very one that journald waits for.  What the socket does not take at once is kept, in order and within a
 bound, and sent with the next entry; what exceeds the bound is counted and told of.
 
+An entry has to fit into one datagram, or it would be lost: its texts are cut, JSON that is too long is left out, and a
+field says so.  What the entry is about comes first.
+
 https://systemd.io/JOURNAL_NATIVE_PROTOCOL/
 """
 
@@ -15,7 +18,10 @@ import logging
 import socket
 import threading
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+from klpd.messages import JSON_FIELDS, Field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +30,6 @@ if TYPE_CHECKING:
 
 SOCKET: Final = "/run/systemd/journal/socket"
 _BACKLOG: Final = 1000
-_LARGEST: Final = 128 * 1024
 _FULL: Final = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ECONNREFUSED, errno.ENOENT, errno.ENOTCONN})
 _PRIORITIES: Final = {
     logging.CRITICAL: 2,
@@ -35,16 +40,62 @@ _PRIORITIES: Final = {
 }  # syslog(3)
 
 
-def encode(fields: Mapping[str, str]) -> bytes:
+LONGEST_JSON: Final = 48 * 1024
+"""In bytes: what a field of klpd.messages.JSON_FIELDS may have.  sd_journal_get_data(3) gives 64 KiB of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How large an entry may be, in bytes: each text, each JSON, and all of it."""
+
+    text: int
+    json: int
+    whole: int
+
+
+_USUAL: Final = Size(text=16 * 1024, json=LONGEST_JSON, whole=160 * 1024)
+"""A socket takes 208 KiB (net.core.wmem_default) at once, and journald as much as it is sent."""
+_EVENT: Final = Size(text=4000, json=LONGEST_JSON, whole=160 * 1024)
+"""What programs match: of texts of more than 4 KiB, journalctl shows nothing as JSON unless it is asked to."""
+_LEAST: Final = Size(text=512, json=0, whole=3 * 1024)
+"""Where a machine has that lower; the kernel lets nobody have less than 4.5 KiB."""
+_CUT_MARK: Final = "... (cut)"
+
+
+def encode(fields: Mapping[str, str], size: Size = _USUAL) -> bytes:
     """One entry: NAME=value lines, with the binary form for values that hold newlines."""
-    parts = []
+    parts: list[bytes] = []
+    cut = fields.get(Field.CUT.value, "").split()
+    room = size.whole
     for name, value in fields.items():
-        data = value.encode("utf-8", "backslashreplace")[:_LARGEST]
-        if b"\n" in data:
-            parts.append(name.encode() + b"\n" + len(data).to_bytes(8, "little") + data + b"\n")
-        else:
-            parts.append(name.encode() + b"=" + data + b"\n")
+        if name == Field.CUT:
+            continue
+        given = value.encode("utf-8", "backslashreplace")
+        data = _fitting(given, min(size.json if name in JSON_FIELDS else size.text, room), whole=name in JSON_FIELDS)
+        if data != given:
+            cut += () if name in cut else (name,)
+        if data is not None:
+            parts.append(_line(name, data))
+            room = max(0, room - len(parts[-1]))
+    if cut:
+        parts.append(_line(Field.CUT.value, " ".join(cut).encode()))
     return b"".join(parts)
+
+
+def _fitting(data: bytes, room: int, *, whole: bool) -> bytes | None:
+    """As much of `data` as there is room for; None where that is not all, and it has to be `whole`."""
+    if len(data) <= room:
+        return data
+    if whole:
+        return None
+    mark = _CUT_MARK.encode()
+    return data[: max(0, room - len(mark))].decode("utf-8", "ignore").encode() + mark
+
+
+def _line(name: str, data: bytes) -> bytes:
+    if b"\n" in data:
+        return name.encode() + b"\n" + len(data).to_bytes(8, "little") + data + b"\n"
+    return name.encode() + b"=" + data + b"\n"
 
 
 class Journal:
@@ -55,7 +106,7 @@ class Journal:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self._socket.settimeout(0)
         self._lock = threading.Lock()
-        self._backlog: deque[bytes] = deque()
+        self._backlog: deque[Mapping[str, str]] = deque()
         self._dropped = 0
 
     def event(self, message_id: MessageId, priority: int, message: str, fields: Mapping[str, str]) -> None:
@@ -70,7 +121,7 @@ class Journal:
             "SYSLOG_IDENTIFIER": "klpd",
         }
         with self._lock:
-            self._backlog.append(encode({**head, **fields}))
+            self._backlog.append({**head, **fields})
             if len(self._backlog) > _BACKLOG:
                 self._backlog.popleft()
                 self._dropped += 1
@@ -97,19 +148,21 @@ class Journal:
                 "PRIORITY": "3",
                 "SYSLOG_IDENTIFIER": "klpd",
             }
-            if self._sent(encode(lost)):
+            if self._sent(lost):
                 self._dropped = 0
 
-    def _sent(self, entry: bytes) -> bool:
-        try:
-            self._socket.sendto(entry, socket.MSG_NOSIGNAL, self._address)
-        except OSError as error:
-            if error.errno in _FULL:
-                return False
-            if error.errno == errno.EMSGSIZE:
-                self._dropped += 1
+    def _sent(self, entry: Mapping[str, str]) -> bool:
+        for size in (_EVENT if "MESSAGE_ID" in entry else _USUAL, _LEAST):
+            try:
+                self._socket.sendto(encode(entry, size), socket.MSG_NOSIGNAL, self._address)
+            except OSError as error:
+                if error.errno in _FULL:
+                    return False
+                if error.errno != errno.EMSGSIZE:
+                    raise
+            else:
                 return True
-            raise
+        self._dropped += 1
         return True
 
 

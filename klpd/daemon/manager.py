@@ -7,6 +7,7 @@ This only translates.  Whatever reads a file or the kernel's stack does so on a 
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 from klpd import __version__
@@ -15,8 +16,9 @@ from klpd.daemon.bus import read_interface, to_dictionary
 from klpd.daemon.job_objects import JobObjects, job_path
 from klpd.daemon.livepatch_objects import LivepatchObjects
 from klpd.daemon.object_manager import ObjectManager
+from klpd.daemon.takeout import TakeOut
 from klpd.errors import KlpdError
-from klpd.judge.rules import Mode, OnDrift, Permission
+from klpd.judge.rules import Permission
 from klpd.judge.ways import by_apply
 from klpd.plain import to_plain
 from klpd.report import MANAGER_INTERFACE, MANAGER_PATH, MANIFESTS, PlanReport, Status, TransitionReport
@@ -24,7 +26,7 @@ from klpd.report import MANAGER_INTERFACE, MANAGER_PATH, MANIFESTS, PlanReport, 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from klpd.daemon.authority import Authority
+    from klpd.daemon.authority import Authority, Authorization
     from klpd.daemon.bus import Bus
     from klpd.daemon.call import Call
     from klpd.daemon.jobs import Job, Jobs
@@ -73,7 +75,12 @@ class Manager:
         self._reload = reload
         self._open_guard = open_guard
         self._close_guard = close_guard
+        self._loop = loop
         self._workers = ThreadPoolExecutor(2, "manager")
+        # To ask for a transition's end is nothing that waits for others' questions.
+        self._looks = ThreadPoolExecutor(1, "looks")
+        self._asked: dict[int, Authorization] = {}
+        self._take_out = TakeOut()
         self._moving = ""
         objects = ObjectManager(bus, MANAGER_PATH)
         self._job_objects = JobObjects(loop, objects)
@@ -106,37 +113,51 @@ class Manager:
         """Tell the bus that a job's report became this one; to be called on the main loop, in their order."""
         self._job_objects.announce(report)
         if report.state.final:
+            authorization = self._asked.pop(report.id, None)
+            if authorization is not None:
+                authorization.withdraw()
+            self._take_out.ended(report)
             self._record.job_ended(report)
             self._object.emit("JobRemoved", report.id, job_path(report.id), report.state.value)
 
     def stack_seen(self, stack: Stack, drift: tuple[Drift, ...]) -> None:
-        """Tell the bus what is new of the livepatches in force; to be called on the main loop."""
+        """Tell the bus what is new of the livepatches in force, and have drift taken out where the policy says so.
+
+        To be called on the main loop.
+        """
         self._livepatch_objects.show(stack, drift)
         moving = "" if stack.transition is None else stack.transition.name
         if moving != self._moving:
             self._moving = moving
             self._object.emit_changed({"Transition": moving})
+        policy = self._policies.current
+        for name in self._take_out.due(drift, stack, policy):
+            in_transition = name == moving
+            job, _path = self._new_job(
+                "disable",
+                f"disable {name}",
+                partial(self._planning.take_out, name),
+                on_the_transition=in_transition,
+            )
+            self._take_out.begun(name, job.report.id, stack, policy)
+            self._jobs.enqueue(job)
 
     def policy_changed(self) -> None:
         """Tell the bus that another policy is in force, or that one was rejected."""
+        self._kernel.wake()  # what was refused may be allowed now
         report = self._policies.report
         self._object.emit_changed({"Mode": report.mode, "PolicyFiles": report.files, "PolicyErrors": report.errors})
 
     def drift_found(self, drift: Drift) -> None:
-        """Tell the bus of drift and, where the policy says so, have it taken out."""
+        """Tell the bus of drift."""
         self._object.emit("DriftFound", drift.livepatch)
-        policy = self._policies.current
-        if policy.on_drift is OnDrift.DISABLE and policy.mode is Mode.ENFORCE:
-            job, _path = self._new_job(
-                "disable", f"disable {drift.livepatch}", lambda: self._planning.disable(drift.livepatch)
-            )
-            self._jobs.enqueue(job)
 
     def take_up(self, saved: SavedJob) -> None:
         """Go on with a job that a former klpd left unfinished."""
         self._jobs.enqueue(self._published(self._jobs.resume(saved))[0])
 
     def stop(self) -> None:
+        self._looks.shutdown(cancel_futures=True)
         self._workers.shutdown(cancel_futures=True)
 
     def _properties(self) -> Mapping[str, object]:
@@ -170,6 +191,7 @@ class Manager:
             if moving is None or running is None:
                 return {}
             rules = self._policies.current.transition_of(moving)
+            job, prospect = self._jobs.waiting_for(moving.name) or (None, None)
             report = TransitionReport(
                 livepatch=running.livepatch,
                 goal=running.goal,
@@ -179,6 +201,8 @@ class Manager:
                 may_force=rules.force.permission is Permission.ALLOW,
                 stragglers=running.stragglers,
                 since=running.since,
+                job=job,
+                prospect=prospect,
             )
             return to_dictionary(to_plain(report))
 
@@ -223,39 +247,93 @@ class Manager:
 
     def _force(self, call: Call) -> object:
         name = call.text(0)
-        return self._begin(call, "force", PolkitAction.FORCE, name, lambda _uid: self._planning.force(name))
+        on_it: Future[bool] = Future()
+        on_it.set_result(True)
+        return self._begin(
+            call, "force", PolkitAction.FORCE, name, lambda _uid: self._planning.force(name), on_the_transition=on_it
+        )
 
     def _revert(self, call: Call) -> object:
-        to, asked = call.text(0), self._workers.submit(self._planning.transition)
+        to, asked = call.text(0), self._looks.submit(self._planning.transition)
 
         def plan(_uid: int) -> Plan:
             return self._planning.revert_as_asked(to, asked.result())
 
-        return self._begin(call, "revert", PolkitAction.REVERT, to, plan)
+        on_it = self._looks.submit(lambda: asked.result() is not None)
+        return self._begin(call, "revert", PolkitAction.REVERT, to, plan, on_the_transition=on_it)
 
-    def _begin(self, call: Call, kind: str, action: PolkitAction, about: str, prepare: Callable[[int], Plan]) -> str:
-        """`prepare` makes the plan, for the user who asks."""
-        job, path = self._new_job(kind, f"{kind} {about}".strip(), lambda: prepare(authorization.result()))
+    def _begin(
+        self,
+        call: Call,
+        kind: str,
+        action: PolkitAction,
+        about: str,
+        prepare: Callable[[int], Plan],
+        *,
+        on_the_transition: Future[bool] | None = None,
+    ) -> Future[object]:
+        """The path of a new job; `prepare` makes its plan, for the user who asks.
 
-        def authorized(asked: Future[int]) -> None:
+        `on_the_transition` tells whether it is to end the transition that runs now.
+        """
+        made: Future[object] = Future()
+
+        def begin(uid: int) -> None:
+            try:
+                # What could not be looked at is told when the plan is made.
+                on_it = (
+                    on_the_transition is not None and not on_the_transition.exception() and on_the_transition.result()
+                )
+                job, path = self._new_job(
+                    kind, f"{kind} {about}".strip(), lambda: prepare(uid), uid=uid, on_the_transition=on_it
+                )
+                self._ask_for(call, action, about, job)
+            except KlpdError as error:
+                made.set_exception(error)
+            else:
+                made.set_result(path)
+
+        def identified(asked: Future[int]) -> None:
+            error = asked.exception()
+            if error is not None:
+                made.set_exception(error)
+            elif on_the_transition is None:
+                begin(asked.result())
+            else:
+                on_the_transition.add_done_callback(lambda _done: self._loop.call_soon(lambda: begin(asked.result())))
+
+        self._authority.identify(call).add_done_callback(identified)
+        return made
+
+    def _ask_for(self, call: Call, action: PolkitAction, about: str, job: Job) -> None:
+        """Have a job take its turn once whoever asks for it is known to be allowed it."""
+        number, uid = job.report.id, job.report.uid
+        if uid is None:
+            raise ValueError("klpd itself needs no authorization")
+
+        def answered(asked: Future[None]) -> None:
+            self._asked.pop(number, None)
             error = asked.exception()
             if error is None:
                 self._jobs.enqueue(job)
             else:
                 job.finish(error if isinstance(error, Exception) else KlpdError(str(error)))
 
-        def identified(asked: Future[int]) -> None:
-            if asked.exception() is None:
-                job.asked_by(asked.result())
+        details = {"livepatch": about, "job": str(number)}
+        authorization = self._authority.authorize(call, uid, action, details)
+        self._asked[number] = authorization
+        authorization.answer.add_done_callback(answered)
 
-        self._authority.identify(call).add_done_callback(identified)
-        details = {"livepatch": about, "job": str(job.report.id)}
-        authorization = self._authority.authorize(call, action, details)
-        authorization.add_done_callback(authorized)
-        return path
-
-    def _new_job(self, kind: str, goal: str, prepare: Callable[[], Plan]) -> tuple[Job, str]:
-        return self._published(self._jobs.new(kind, goal, prepare))
+    def _new_job(
+        self,
+        kind: str,
+        goal: str,
+        prepare: Callable[[], Plan],
+        *,
+        uid: int | None = None,
+        on_the_transition: bool = False,
+    ) -> tuple[Job, str]:
+        return self._published(self._jobs.new(kind, goal, prepare, uid=uid, on_the_transition=on_the_transition))
 
     def _published(self, job: Job) -> tuple[Job, str]:
         path = self._job_objects.publish(job, lambda cancel: self._cancel(cancel, job))
@@ -269,7 +347,7 @@ class Manager:
             PolkitAction.CANCEL,
             {"job": str(job.report.id)},
             lambda _uid: self._jobs.cancel(job),
-            free_for=lambda uid: uid == job.report.uid,
+            free_for=job.report.uid,
         )
 
     def _authorized(
@@ -279,16 +357,31 @@ class Manager:
         details: Mapping[str, str],
         then: Callable[[int], None],
         *,
-        free_for: Callable[[int], bool] = lambda _uid: False,
+        free_for: int | None = None,
     ) -> Future[object]:
+        """What is done for a caller who is allowed it; the user `free_for` needs no authorization."""
         done: Future[object] = Future()
 
-        def answered(asked: Future[int]) -> None:
+        def carry_out(asked: Future[None], uid: int) -> None:
             try:
-                then(asked.result())
+                asked.result()
+                then(uid)
                 done.set_result(None)
             except Exception as error:
                 done.set_exception(error)
 
-        self._authority.authorize(call, action, details, free_for=free_for).add_done_callback(answered)
+        def identified(asked: Future[int]) -> None:
+            error = asked.exception()
+            if error is not None:
+                done.set_exception(error)
+                return
+            uid = asked.result()
+            allowed: Future[None] = Future()
+            if uid == free_for:
+                allowed.set_result(None)
+            else:
+                allowed = self._authority.authorize(call, uid, action, details).answer
+            allowed.add_done_callback(lambda answer: carry_out(answer, uid))
+
+        self._authority.identify(call).add_done_callback(identified)
         return done

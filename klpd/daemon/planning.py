@@ -80,6 +80,14 @@ class Planning:
         """To disable a livepatch and remove its module; NoSuchLivepatchError where there is none."""
         return plan_disable(self._stack_with(name), name, self._policies.current)
 
+    def take_out(self, name: str) -> Plan:
+        """The same, but to reverse its transition where that has not yet brought it into force."""
+        stack = self._stack_with(name)
+        moving = stack.transition
+        if moving is not None and moving.name == name and moving.enabled:
+            return plan_revert(stack, (), self._policies.current)
+        return plan_disable(stack, name, self._policies.current)
+
     def remove(self, name: str) -> Plan:
         """To remove the module of a livepatch that is no longer in force; NoSuchLivepatchError as above."""
         return plan_remove(self._stack_with(name), name, self._policies.current)
@@ -99,10 +107,13 @@ class Planning:
         return self._reverting(self._kernel.stack(), to)
 
     def revert_as_asked(self, to: str, asked: Installed | None) -> Plan:
-        """The same, but JobError where the transition that runs is another than when somebody `asked`."""
+        """The same for a job, but JobError where the transition that runs is another than when somebody `asked`."""
         stack = self._kernel.stack()
         _check_same_transition(asked, stack.transition)
-        return self._reverting(stack, to)
+        plan = self._reverting(stack, to)
+        if stack.transition is None:
+            self._store.set_out(undoing=not to)
+        return plan
 
     def transition(self) -> Installed | None:
         """The livepatch whose transition runs."""
@@ -151,8 +162,13 @@ def _check_same_transition(asked: Installed | None, now: Installed | None) -> No
     """See that a way back means what it meant when somebody asked for it.  Raises JobError."""
     if asked is not None and (now is None or now.name != asked.name):
         raise JobError(
-            f"the transition of {asked.name} was over before it could be reversed, and nothing was done; "
+            f"the transition of {asked.name} had come to its end before it could be reversed, and nothing was done; "
             "ask again to go back further"
+        )
+    if asked is not None and now is not None and now.enabled is not asked.enabled:
+        raise JobError(
+            f"the transition of {asked.name} was reversed by somebody else before, and nothing was done; "
+            "ask again to turn it round once more"
         )
     if asked is None and now is not None:
         raise JobError(
@@ -163,7 +179,8 @@ def _check_same_transition(asked: Installed | None, now: Installed | None) -> No
 def _nowhere(to: str, history: History) -> UsageError:
     if not to:
         return UsageError(
-            "klpd has seen nothing in force before the present; the unpatched kernel is: klpctl revert --to original"
+            "there is no change to undo that klpd has seen since the machine booted; "
+            "to the unpatched kernel leads: klpctl revert --to original"
         )
     seen = sorted({each.members[-1].name for each in history.moments if each.members})
     return UsageError(

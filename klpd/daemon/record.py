@@ -5,11 +5,15 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from klpd.daemon.journal import LONGEST_JSON
+from klpd.errors import MOST_TOLD
 from klpd.judge.permissions import permits
 from klpd.kernel.guard_abi import GuardMode, GuardVerdict, Way
 from klpd.messages import Field, MessageId
+from klpd.model import Verdict
 from klpd.plain import to_plain
 from klpd.report import JobState
 
@@ -20,9 +24,13 @@ if TYPE_CHECKING:
     from klpd.daemon.journal import Journal
     from klpd.kernel.guard import GuardEvent, WriteEvent
     from klpd.kernel.threads import Thread
-    from klpd.model import Drift, Installed, Verdict
+    from klpd.model import Drift, Installed
+    from klpd.plain import Plain
     from klpd.report import Defence, JobReport, PolicyReport
 
+
+_SHORTER: Final = ((1000, 100), (400, 30), (150, 10), (150, 3))
+"""What verdicts and reports are cut to, as far as they need it: characters of a text, items of a list."""
 
 _NOT_JUDGED: Final = (
     "stale: klpd had not judged it yet for the stack and the policy as they were then; while klpd runs, try again"
@@ -136,7 +144,7 @@ class Record:
 
     def job_ended(self, report: JobReport) -> None:
         """A job has come to its end."""
-        fields = {Field.JOB: str(report.id), Field.REPORT: json.dumps(to_plain(report))}
+        fields = {Field.JOB: str(report.id), **_json(Field.REPORT, report)}
         message = f": {report.message}" if report.message else ""
         text = f"job {report.id}, {report.goal}: {report.state}{message}"
         if report.state is JobState.DONE:
@@ -155,7 +163,9 @@ class Record:
     def policy_rejected(self, report: PolicyReport) -> None:
         """Policy files were not taken."""
         stays = "the built-in policy, which lets no livepatch in," if report.builtin else "the last good policy"
-        text = f"policy files were not taken, and {stays} is in force: " + "; ".join(report.errors)
+        told = "; ".join(report.errors[:MOST_TOLD])
+        more = f"; and {len(report.errors) - MOST_TOLD} more" if len(report.errors) > MOST_TOLD else ""
+        text = f"policy files were not taken, and {stays} is in force: {told}{more}"
         self._event(MessageId.POLICY_REJECTED, logging.ERROR, text, {})
 
     def defence(self, defence: Defence) -> None:
@@ -229,9 +239,32 @@ def _judged_fields(judged: Judged) -> dict[Field, str]:
 def _verdict_fields(verdict: Verdict) -> dict[Field, str]:
     return {
         Field.DECISION: verdict.decision.value,
-        Field.FINDINGS: json.dumps(to_plain(verdict)),
         Field.RULE: str(verdict.reasons[0].rule),
+        **_json(Field.FINDINGS, verdict),
     }
+
+
+def _json(field: Field, value: Verdict | JobReport) -> dict[Field, str]:
+    """`value` as JSON that fits into an entry: what is too long is shortened within it, what decides coming first."""
+    whole = json.dumps(to_plain(value))
+    if len(whole) <= LONGEST_JSON:  # it is all ASCII
+        return {field: whole}
+    if isinstance(value, Verdict):
+        value = replace(value, findings=tuple(dict.fromkeys((*value.reasons, *value.findings))))
+    shorter = (json.dumps(_shorter(to_plain(value), length, count)) for length, count in _SHORTER)
+    fitting = next((each for each in shorter if len(each) <= LONGEST_JSON), None)
+    return {Field.CUT: field.value, **({} if fitting is None else {field: fitting})}
+
+
+def _shorter(plain: Plain, length: int, count: int) -> Plain:
+    """`plain` with texts of at most so many characters, and lists of so many items."""
+    if isinstance(plain, str):
+        return plain if len(plain) <= length else f"{plain[: length - 3]}..."
+    if isinstance(plain, list):
+        return [_shorter(each, length, count) for each in plain[:count]]
+    if isinstance(plain, dict):
+        return {key: _shorter(each, length, count) for key, each in plain.items()}
+    return plain
 
 
 def _livepatch_fields(livepatch: Installed) -> dict[Field, str]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_MOST_MOMENTS: Final = 64
 _SPARE: Final = 16
 """How many livepatches beside those of this boot's history are kept."""
 _MOST_DECLARED: Final = 4096
@@ -48,24 +49,78 @@ class Moment:
 
     members: tuple[Member, ...] = ()
 
+    def is_like(self, other: Moment) -> bool:
+        """Whether both may be the same, as far as the files of the livepatches are known."""
+        return len(self.members) == len(other.members) and all(
+            ours.name == theirs.name and (None in (ours.digest, theirs.digest) or ours.digest == theirs.digest)
+            for ours, theirs in zip(self.members, other.members, strict=True)
+        )
+
+    def known_with(self, other: Moment) -> Moment:
+        """With the digests that only the other one has, which is like it."""
+        pairs = zip(self.members, other.members, strict=True)
+        return Moment(tuple(Member(ours.name, ours.digest or theirs.digest) for ours, theirs in pairs))
+
+
+@dataclass(frozen=True, slots=True)
+class WayBack:
+    """A way back that is being taken, from the moment of that rank.
+
+    `undoes`: it is to undo the change that led there; else it is a change like any other.
+    """
+
+    start: int
+    undoes: bool
+
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What was in force since the boot with this id, the present last; and the digests of what was approved."""
+    """What was in force since the boot with this id, the present last; and the digests of what was approved.
+
+    Each moment but the first came by a change, whoever made it.  Undoing one takes its moment away, so that what is
+    undone next is the change before it; any other change adds one, also where it leads to what was there before.  What
+    lies on a way back of several steps is no moment of its own.
+    """
 
     boot_id: str
     moments: tuple[Moment, ...] = (Moment(),)
     approved: tuple[str, ...] = ()
+    way_back: WayBack | None = None
 
     def then(self, moment: Moment) -> History:
-        """With `moment` as the present.  Coming back to a former moment forgets what lay between: it was undone."""
-        if moment in self.moments:
-            return replace(self, moments=self.moments[: self.moments.index(moment) + 1])
-        return replace(self, moments=(*self.moments, moment))
+        """With `moment` as the present.  That the file of a livepatch is known now, or is no longer, is no change."""
+        if moment.is_like(self.moments[-1]):
+            return self._with((*self.moments[:-1], self.moments[-1].known_with(moment)))
+        way = self.way_back
+        if way is None:
+            return self._with((*self.moments, moment))
+        former = self.moments[: way.start + 1]
+        if moment.is_like(former[-1]):
+            return self._with(former)
+        if way.undoes and len(former) > 1 and moment.is_like(former[-2]):
+            return self._with(former[:-1])
+        return self._with((*former, moment))
+
+    def set_out(self, *, undoing: bool) -> History:
+        """With a way back begun."""
+        return replace(self, way_back=WayBack(len(self.moments) - 1, undoing))
+
+    def arrived(self) -> History:
+        """With the way back at its end, wherever that is."""
+        return replace(self, way_back=None)
+
+    def _with(self, moments: tuple[Moment, ...]) -> History:
+        dropped = max(0, len(moments) - _MOST_MOMENTS)
+        way = self.way_back
+        if way is not None and way.start >= len(moments):
+            way = None  # what it was to undo is undone
+        if way is not None and dropped:
+            way = replace(way, start=max(0, way.start - dropped))
+        return replace(self, moments=moments[dropped:], way_back=way)
 
     @property
     def before(self) -> Moment | None:
-        """What was in force before the present."""
+        """What was in force before the last change that has not been undone."""
         return self.moments[-2] if len(self.moments) > 1 else None
 
     def newest(self, name: str) -> Moment | None:
@@ -185,8 +240,20 @@ class Store:
         """Note what is in force now; call it when no transition runs."""
         moment = Moment(tuple(Member(each.name, each.digest) for each in stack.livepatches))
         with self._lock:
-            if moment != self._history.moments[-1]:
-                self._set_history(self._history.then(moment))
+            history = self._history.then(moment)
+            if history != self._history:
+                self._set_history(history)
+
+    def set_out(self, *, undoing: bool) -> None:
+        """Note that a way back begins; `undoing`: it undoes the last change, instead of making another."""
+        with self._lock:
+            self._set_history(self._history.set_out(undoing=undoing))
+
+    def arrived(self) -> None:
+        """Note that it is over."""
+        with self._lock:
+            if self._history.way_back is not None:
+                self._set_history(self._history.arrived())
 
     def approve(self, digest: str) -> None:
         """Note that the livepatch with this digest was approved."""

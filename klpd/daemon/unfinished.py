@@ -12,8 +12,9 @@ import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from klpd.daemon.course import CanceledError, Course
 from klpd.daemon.state_files import boot_id, replace_file
-from klpd.errors import JobError
+from klpd.errors import JobError, TimedOutError
 from klpd.judge.planner import Plan
 from klpd.judge.steps import Step
 from klpd.model import Disable, Force, Load, Remove, Reverse, target
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 
 _ACTIONS: Final = {each.__name__.lower(): each for each in (Disable, Reverse, Force, Remove)}
 _LOAD: Final = "load"
+_REVERSE: Final = "reverse"
+_FORCE: Final = "force"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +46,59 @@ class SavedAction:
 
 
 @dataclass(frozen=True, slots=True)
+class SavedCourse:
+    """Where the transition of the step that was being taken was to go (klpd.daemon.course.Course).
+
+    `ending` and `why` are name and text of the error that the job was to end with.
+    """
+
+    goal: bool
+    enabled: bool
+    since: float
+    ending: str | None = None
+    why: str = ""
+    reversal: bool = False
+
+    @classmethod
+    def of(cls, course: Course) -> SavedCourse:
+        ending = course.ending
+        return cls(
+            course.goal,
+            course.enabled,
+            course.since,
+            None if ending is None else ending.dbus_name,
+            "" if ending is None else str(ending),
+            course.reversal,
+        )
+
+    @property
+    def course(self) -> Course:
+        kinds = {each.dbus_name: each for each in (CanceledError, TimedOutError)}
+        ending = None if self.ending is None else kinds.get(self.ending, JobError)(self.why)
+        return Course(self.goal, self.enabled, self.since, ending, self.reversal)
+
+
+@dataclass(frozen=True, slots=True)
 class SavedJob:
-    """A job as it was last seen, with its plan's actions; none before it was planned."""
+    """A job as it was last seen, with its plan's actions; none before it was planned.
+
+    `canceled`: somebody asked for its end.
+    """
 
     report: JobReport
     actions: tuple[SavedAction, ...] = ()
+    course: SavedCourse | None = None
+    canceled: bool = False
+
+    @property
+    def on_the_transition(self) -> bool:
+        """Whether it is about the transition that ran when it was asked for: to reverse it, or to force it."""
+        return self.forces or (bool(self.actions) and self.actions[0].action == _REVERSE)
+
+    @property
+    def forces(self) -> bool:
+        """Whether it is to force it."""
+        return bool(self.actions) and self.actions[0].action == _FORCE
 
     @property
     def begun(self) -> int:
@@ -101,9 +152,16 @@ class Unfinished:
         """The jobs that are not over, the oldest first."""
         return self._saved.jobs
 
-    def note(self, report: JobReport, plan: Plan | None) -> None:
+    def note(
+        self, report: JobReport, plan: Plan | None, course: Course | None = None, *, canceled: bool = False
+    ) -> None:
         """Note how a job is; nothing is written where only its progress is another."""
-        job = SavedJob(replace(report, progress=0.0, stragglers=()), () if plan is None else _actions(plan))
+        job = SavedJob(
+            replace(report, progress=0.0, stragglers=()),
+            () if plan is None else _actions(plan),
+            None if course is None else SavedCourse.of(course),
+            canceled,
+        )
         with self._lock:
             others = tuple(each for each in self._saved.jobs if each.report.id != report.id)
             jobs = others if report.state.final else (*others, job)

@@ -61,7 +61,9 @@ class Daemon:
         self._record = Record(journal)
         self._told: dict[str, DefenceState] = {}
         self._loop = Loop()
+        self._exit_status = 0
         self._policies = Policies(read_policy)
+        self._guard: Guard | None = None
         with suppress(PolicyError):  # it is recorded, and the built-in policy is in force
             self._take_policy()
         self._guard, self._no_guard = _guard(self._policies.current.mode)
@@ -122,8 +124,11 @@ class Daemon:
             close_guard=self._close_guard,
         )
 
-    def run(self) -> None:
-        """Serve until told to stop.  The guard stays closed afterwards: no daemon, no new livepatch."""
+    def run(self) -> int:
+        """Serve until told to stop.  The guard stays closed afterwards: no daemon, no new livepatch.
+
+        The exit status: not 0 where the system bus is gone, so that klpd is started anew and joins the next one.
+        """
         self._uevents = ModuleEvents(self._watch.modules_changed)
         self._end_uevents = self._loop.watch(self._uevents.fileno(), self._read_uevents)
         if self._guard is not None:
@@ -140,11 +145,18 @@ class Daemon:
         period = watchdog_period()
         if period is not None:
             self._loop.every(period, self._ping)
+        self._bus.when_closed(self._bus_gone)
         self._bus.own(BUS_NAME)
         notify("READY=1", f"STATUS={self._headline()}")
         self._loop.run()
         notify("STOPPING=1")
         self._stop()
+        return self._exit_status
+
+    def _bus_gone(self) -> None:
+        log.error("the system bus is gone; klpd ends, to be started anew and to go on with its jobs")
+        self._exit_status = 1
+        self._loop.quit()
 
     def _job_changed(self, job: Job) -> None:
         report = job.report  # as it is now; by the time that the loop comes to it, it may be another
@@ -173,6 +185,7 @@ class Daemon:
 
     def _open_guard(self, uid: int) -> None:
         gate.open_gate(self._present_guard())
+        self._watch.look_soon()
         self._record.guard_opened(uid)
         notify(f"STATUS={self._headline()}")
 
@@ -193,6 +206,10 @@ class Daemon:
         except PolicyError:
             self._record.policy_rejected(self._policies.report)
             raise
+        if self._guard is not None:
+            # Before anybody is told of it: nothing is good any more that was judged by another policy.
+            self._guard.set_mode(self._guard_mode())
+            self._enforcement.withdraw_permissions()
         self._record.policy_loaded(self._policies.report)
 
     def _reload(self) -> None:
@@ -201,9 +218,6 @@ class Daemon:
         finally:
             self._manager.policy_changed()
             notify(f"STATUS={self._headline()}")
-        if self._guard is not None:
-            self._guard.set_mode(self._guard_mode())
-        self._enforcement.withdraw_permissions()
         if self._hold is not None:
             self._hold.timeout = self._policies.current.hold_timeout
             self._hold.watch(self._watched())

@@ -15,9 +15,9 @@ from klpd.judge.rules import STICKY_WAYS
 from klpd.model import ChangeKind, Decision, DeclaredState, Finding, Installed, Livepatch, Load, Rule, RuleKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from klpd.judge.rules import Policy, Way
+    from klpd.judge.rules import Manifest, Policy, Way
     from klpd.model import Action, Declaration, Stack, State, StateChange
 
 COMPATIBLE: Final = Rule(RuleKind.BUILTIN, "declared states are kept as the kernel keeps real ones")
@@ -85,18 +85,52 @@ def unreadable_findings(
 
 def contradictions(livepatch: Livepatch) -> Iterator[Finding]:
     """What is declared otherwise than it is, or than somebody else declares it."""
-    for statement in livepatch.declared.states or ():
-        real = first_state(livepatch.states or (), statement.id)
-        other = livepatch.declared.of(statement.id)[0]
+    yield from _contradictions(livepatch.name, livepatch.declared, livepatch.states or ())
+
+
+def contradicting(manifests: Sequence[Manifest]) -> Iterator[Finding]:
+    """What manifests declare otherwise than others do for the same livepatch."""
+    for index, each in enumerate(manifests):
+        for other in manifests[:index]:
+            if each.meets(other):
+                told = f"sha256 {each.sha256}" if each.build_id is None else f"build id {each.build_id}"
+                both = other.declaration + each.declaration
+                yield from _contradictions(f"the livepatch with {told}", both, ())
+
+
+def _contradictions(named: str, declared: Declaration, real_states: tuple[State, ...]) -> Iterator[Finding]:
+    yield from _contradicted_absence(named, declared, real_states)
+    for statement in declared.states or ():
+        real = first_state(real_states, statement.id)
+        other = declared.of(statement.id)[0]
         if statement.version == (other.version if real is None else real.version):
             continue
         contrary = f"{other.rule} version {other.version}" if real is None else f"it carries version {real.version}"
         yield deny(
             "declaration-contradicted",
             statement.rule,
-            f"state {statement.id:#x} of {livepatch.name} is declared in version {statement.version}, but {contrary}",
+            f"state {statement.id:#x} of {named} is declared in version {statement.version}, but {contrary}",
             "correct what is declared: klpctl inspect shows what the file carries",
             state=statement.id,
+        )
+
+
+def _contradicted_absence(named: str, declared: Declaration, real_states: tuple[State, ...]) -> Iterator[Finding]:
+    """That there are no states, where there are."""
+    for rule in declared.stateless:
+        if real_states:
+            real = real_states[0]
+            contrary = f"it carries state {real.id:#x} version {real.version}"
+        elif declared.states:
+            other = declared.states[0]
+            contrary = f"{other.rule} declares state {other.id:#x} version {other.version}"
+        else:
+            return
+        yield deny(
+            "declaration-contradicted",
+            rule,
+            f"{named} is declared to change no state, but {contrary}",
+            "correct what is declared: klpctl inspect shows what the file carries",
         )
 
 

@@ -54,7 +54,7 @@ def load_findings(stack: Stack, livepatch: Livepatch, policy: Policy) -> Iterato
             "module-left-over",
             UNIQUE_NAME if leftover.removable else FORCED,
             f"the module {name} is still loaded, though its livepatch is no longer in force",
-            f"klpctl apply removes it before it loads; for another loader, remove it first: klpctl remove {name}"
+            f"use klpctl apply, which removes it first; or remove it by hand: klpctl remove {name}"
             if leftover.removable
             else "reboot: the kernel keeps a module for good once its transition was forced",
         )

@@ -7,13 +7,12 @@ Each rule carries the place where it was written, for the findings that it leads
 from __future__ import annotations
 
 import operator
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final, Protocol
 
+from klpd.judge.patterns import EVERYTHING, Pattern
 from klpd.model import UNDECLARED, ChangeKind, Decision, Declaration, Installed, Rule, RuleKind, Standing, Trust
 
 if TYPE_CHECKING:
@@ -183,8 +182,8 @@ class StateRule:
 class Match:
     """The livepatches that a rule is about: every condition that is given must hold.
 
-    `name` is a pattern of fnmatch(3), with "-" for "_" where people like it better; digits are hex in lower case.
-    `signer` is the common name of a trusted certificate that the signature was verified with, never a claim.
+    `name` is a pattern (klpd.judge.patterns), which ValueError is raised for where it is none; digits are hex in lower
+    case.  `signer` is the common name of a trusted certificate that the signature was verified with, never a claim.
     """
 
     name: str | None = None
@@ -192,28 +191,50 @@ class Match:
     build_id: str | None = None
     replace: bool | None = None
     signer: str | None = None
+    pattern: Pattern | None = field(init=False, repr=False, compare=False)
+    """`name`, read once: it is asked for at each open of a livepatch."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pattern", None if self.name is None else Pattern.parse(self.name))
 
     def __call__(self, livepatch: Livepatch | Installed, verify: Verifier = without_certificates) -> bool:
         return (
-            (self.name is None or fnmatchcase(livepatch.name, _module_names(self.name)))
+            (self.pattern is None or self.pattern.matches(livepatch.name))
             and self.sha256 in (None, livepatch.digest)
             and self.build_id in (None, livepatch.build_id)
             and (self.replace is None or livepatch.replace is self.replace)
             and (self.signer is None or self._signed(verify(livepatch.signature)))
         )
 
+    def covers(self, other: Match) -> bool:
+        """Whether this is known to match whatever `other` matches, under any policy."""
+        return (
+            (self.pattern is None or self.pattern.covers(other.pattern or EVERYTHING))
+            and self.sha256 in (None, other.sha256)
+            and self.build_id in (None, other.build_id)
+            and self.replace in (None, other.replace)
+            and self.signer in (None, other.signer)
+        )
+
+    def excludes(self, other: Match) -> bool:
+        """Whether nothing is known to match both this and `other`, under any policy."""
+        pairs = (
+            (self.sha256, other.sha256),
+            (self.build_id, other.build_id),
+            (self.replace, other.replace),
+            (self.signer, other.signer),
+        )
+        return any(None not in pair and pair[0] != pair[1] for pair in pairs) or (
+            self.pattern is not None and other.pattern is not None and self.pattern.excludes(other.pattern)
+        )
+
     def _signed(self, trust: Trust) -> bool:
         return trust.trusted and trust.signer == self.signer
 
 
-def _module_names(pattern: str) -> str:
-    """`pattern` as it fits the names that modules have in the kernel.  In brackets "-" is for ranges, and stays."""
-    return re.sub(r"\[!?\]?[^]]*\]|-", lambda found: "_" if found[0] == "-" else found[0], pattern)
-
-
 @dataclass(frozen=True, slots=True)
 class LivepatchRule:
-    """A rule on livepatches; of several that match, the first decides.
+    """A rule on livepatches; of several that match, the one that is asked first decides.
 
     Without `permission` it is about their transitions only.  There, too, the first decides that says something.
     """
@@ -245,12 +266,20 @@ class Manifest:
             return self.build_id is not None and self.build_id == livepatch.build_id
         return self.sha256 == livepatch.digest and self.build_id in (None, livepatch.build_id)
 
+    def meets(self, other: Manifest) -> bool:
+        """Whether both are about the same livepatch, as far as they tell."""
+        if self.sha256 is None or other.sha256 is None:
+            return self.build_id is not None and self.build_id == other.build_id
+        ids = {self.build_id, other.build_id} - {None}
+        return self.sha256 == other.sha256 and len(ids) <= 1
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
     """A site's rules, and its manifests.
 
-    Times are in seconds; `directories` are watched beside the kernel's module tree.
+    Times are in seconds; `directories` are watched beside the kernel's module tree.  `livepatches` are in the order in
+    which they are asked.
     """
 
     mode: Mode

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from klpd.judge.planner import plan_apply
 from klpd.judge.rules import Mode
 from klpd.judge.verdict import judge, obstructs
-from klpd.model import Assessment, Decision, Finding, Load, Outcome, Prospect, Remove, Rule, RuleKind, target
+from klpd.model import Admission, Assessment, Decision, Finding, Load, Outcome, Remove, Rule, RuleKind, target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,35 +73,35 @@ def assess(stack: Stack, livepatch: Livepatch, policy: Policy, source: Source, g
     )
 
 
-def by_loader(verdict: Verdict, source: Source, gate: Gate) -> Prospect:
+def by_loader(verdict: Verdict, source: Source, gate: Gate) -> Admission:
     """What a loader gets that opens the file now; `verdict` is that on loading the livepatch."""
     objections = (*(verdict.reasons if verdict.decision is Decision.DENY else ()), *_barriers(source))
     unseen = gate is Gate.FALLBACK and (source.packed or not source.watched)
     if gate in (Gate.CLOSED, Gate.FALLBACK) and not unseen:
         if objections:
-            return Prospect(Outcome.REFUSED, objections)
+            return Admission(Outcome.REFUSED, objections)
         if verdict.decision is Decision.UNKNOWN:
-            return Prospect(Outcome.UNKNOWN, verdict.reasons)
-        return Prospect(Outcome.ALLOWED)
+            return Admission(Outcome.UNKNOWN, verdict.reasons)
+        return Admission(Outcome.ALLOWED)
     if from_kernel := tuple(each for each in objections if each.rule.kind is RuleKind.KERNEL):
-        return Prospect(Outcome.REFUSED, from_kernel)
+        return Admission(Outcome.REFUSED, from_kernel)
     if verdict.decision is Decision.UNKNOWN:
-        return Prospect(Outcome.UNKNOWN, verdict.reasons)
+        return Admission(Outcome.UNKNOWN, verdict.reasons)
     if not objections:
-        return Prospect(Outcome.ALLOWED)
-    return Prospect(Outcome.LET_IN, (_let_in(verdict.livepatch, gate),))
+        return Admission(Outcome.ALLOWED)
+    return Admission(Outcome.LET_IN, (_let_in(verdict.livepatch, gate),))
 
 
-def by_apply(plan: Plan, policy: Policy, source: Source | None = None) -> Prospect:
+def by_apply(plan: Plan, policy: Policy, source: Source | None = None) -> Admission:
     """What `klpctl apply` gets from this plan, asked by somebody who may; `source`: the only file that it is about."""
     notes = tuple(_notes(plan, source))
     obstacle = next((each.verdict for each in plan.steps if obstructs(each.verdict, policy)), None)
     if obstacle is not None:
         outcome = Outcome.UNKNOWN if obstacle.decision is Decision.UNKNOWN else Outcome.REFUSED
-        return Prospect(outcome, obstacle.reasons)
+        return Admission(outcome, obstacle.reasons)
     if plan.decision is not Decision.ALLOW:
-        return Prospect(Outcome.LET_IN, (_audited(plan.refusal), *notes))
-    return Prospect(Outcome.ALLOWED if plan.steps else Outcome.NOTHING, notes)
+        return Admission(Outcome.LET_IN, (_audited(plan.refusal), *notes))
+    return Admission(Outcome.ALLOWED if plan.steps else Outcome.NOTHING, notes)
 
 
 def _barriers(source: Source) -> Iterator[Finding]:

@@ -37,11 +37,11 @@ def read_declared(modinfo: Modinfo) -> Declaration:
     values = [value for tag, value in modinfo.tags if tag == TAG]
     if not values:
         return UNDECLARED
+    rule = Rule(RuleKind.DECLARED, f"the modinfo of {modinfo.name}")
     if values == [_NONE]:
-        return Declaration(())
+        return Declaration((), stateless=(rule,))
     if len(values) > MOST_DECLARED:
         raise ModuleFormatError(f"its .modinfo declares more than {MOST_DECLARED} states")
-    rule = Rule(RuleKind.DECLARED, f"the modinfo of {modinfo.name}")
     states = tuple(_state(each, rule) for each in values)
     if len({each.id for each in states}) < len(states):
         raise ModuleFormatError("its .modinfo declares a state twice")

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from klpd.policy.dropins import list_files
-from klpd.policy.read import check_file, read_policy
+from klpd.policy.dropins import find_files
+from klpd.policy.read import check_file, check_policy, read_policy
 
-__all__ = ["check_file", "list_files", "read_policy"]
+__all__ = ["check_file", "check_policy", "find_files", "read_policy"]

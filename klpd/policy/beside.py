@@ -10,12 +10,13 @@ import os
 import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from klpd.errors import PolicyError
 from klpd.files import MODULE_SUFFIXES
 from klpd.judge.rules import Manifest
 from klpd.policy.manifest import parse_manifest
+from klpd.policy.ownership import ROOT, unreadable
 from klpd.policy.show import shown
 from klpd.policy.source import open_source, read_open
 
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from klpd.model import Declaration, Livepatch
-
-_ROOT: Final = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +50,12 @@ def open_beside(file: str) -> tuple[int, str] | None:
     path = Path(manifest_path(os.path.realpath(file)))
     try:
         return open_source(path), str(path)
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if path.is_symlink():  # to nothing: somebody meant to declare something
+            raise unreadable(path, error) from error
         return None
     except OSError as error:
-        raise PolicyError(f"cannot be read: {error.strerror}", file=shown(path)) from error
+        raise unreadable(path, error) from error
 
 
 def read_handed(fd: int, file: str) -> Handed:
@@ -64,7 +65,7 @@ def read_handed(fd: int, file: str) -> Handed:
     """
     status = os.fstat(fd)
     distrust = None
-    if status.st_uid != _ROOT:
+    if status.st_uid != ROOT:
         distrust = f"it belongs to user {status.st_uid}"
     elif status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         distrust = "others than root may write it"

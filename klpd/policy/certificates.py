@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from klpd.errors import PolicyError
-from klpd.policy.convert import Misfit, text
+from klpd.policy.convert import Misfit, absolute_path
+from klpd.policy.ownership import ROOT, reach
 from klpd.policy.show import quoted, shown
 from klpd.policy.source import open_source, read_open
 from klpd.policy.trust import Certificate
@@ -22,20 +23,36 @@ SUFFIXES: Final = (".pem", ".crt", ".cer", ".der", ".x509")
 """What the names of certificates in a directory end in; other files are passed over."""
 
 _ARMOR: Final = b"-----BEGIN"
+_TRUSTED: Final = "TRUSTED CERTIFICATE"
 
 
-def certificate_files(value: object) -> tuple[Certificate, ...]:
-    """The certificates at an absolute path: of a file, PEM (also several) or DER, or of the files in a directory."""
-    given = text(value)
-    if not given.startswith("/"):
-        raise Misfit(f"expected an absolute path, found {quoted(given)}")
+def certificate_files(value: object, owner: int | None = ROOT) -> tuple[Certificate, ...]:
+    """The certificates at an absolute path: of a file, PEM (also several) or DER, or of the files in a directory.
+
+    `owner`: whose they have to be, as for klpd.policy.ownership.reach.
+    """
+    path = Path(absolute_path(value))
     _check_libraries()
-    path = Path(given)
     try:
+        reach(path, owner)
         files = _files_in(path) if stat.S_ISDIR(path.stat().st_mode) else (path,)
+    except PolicyError as error:
+        raise Misfit(f"{error.file}: {error.message}") from None
     except OSError as error:
         raise Misfit(f"{shown(path)} cannot be read: {error.strerror}") from None
-    return tuple(each for file in files for each in _read(file))
+    found: list[Certificate] = []
+    wrong: list[Misfit] = []
+    for file in files:
+        try:
+            reach(file, owner)
+            found += _read(file)
+        except PolicyError as error:
+            wrong.append(Misfit(f"{error.file}: {error.message}"))
+        except Misfit as misfit:
+            wrong.append(misfit)
+    if wrong:
+        raise Misfit(wrong[0].message, others=tuple(wrong[1:]))
+    return tuple(found)
 
 
 def _check_libraries() -> None:
@@ -67,23 +84,32 @@ def _read(file: Path) -> tuple[Certificate, ...]:
     from klpd.module.signature import PARSER_ERRORS
 
     try:
-        encoded = _unarmored(data) if _ARMOR in data else (data,)
+        encoded = _unarmored(data, name) if _ARMOR in data else (data,)
         certificates = tuple(_parse(each, name) for each in encoded)
     except Misfit:
         raise
     except PARSER_ERRORS:
         raise Misfit(f"{name} is no certificate, PEM or DER") from None
-    if not certificates:
-        raise Misfit(f"there is no certificate in {name}")
     if len(certificates) > MOST_CERTIFICATES:
         raise Misfit(f"{name} has {len(certificates)} certificates; {MOST_CERTIFICATES} are taken")
     return certificates
 
 
-def _unarmored(data: bytes) -> tuple[bytes, ...]:
+def _unarmored(data: bytes, file: str) -> tuple[bytes, ...]:
     from asn1crypto import pem
 
-    return tuple(der for kind, _headers, der in pem.unarmor(data, multiple=True) if kind == "CERTIFICATE")
+    blocks = [(kind, der) for kind, _headers, der in pem.unarmor(data, multiple=True)]
+    found = tuple(der for kind, der in blocks if kind == "CERTIFICATE")
+    kinds = sorted({kind for kind, _der in blocks})
+    if _TRUSTED in kinds:
+        raise Misfit(
+            f"{file} has a {_TRUSTED}, to which openssl adds what it trusts it with; make a plain one of it: "
+            f"openssl x509 -in {file} -out FILE"
+        )
+    if not found:
+        has = f"; what it has is {quoted(' and '.join(kinds))}" if kinds else ""
+        raise Misfit(f"there is no certificate in {file}{has}")
+    return found
 
 
 def _parse(encoded: bytes, file: str) -> Certificate:

@@ -35,6 +35,20 @@ class Entry(Generic[T]):
     rule: Rule
 
 
+@dataclass(frozen=True, slots=True)
+class PolicyWarning:
+    """Something in a file that is taken, and will hardly be what its author meant."""
+
+    message: str
+    file: str
+    line: int | None = None
+    column: int | None = None
+
+    def __str__(self) -> str:
+        where = ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
+        return f"{where}: warning: {self.message}"
+
+
 class Table:
     """One table of a file; `complaints` is where what is wrong with it goes, `kind` what its rules are."""
 
@@ -66,8 +80,9 @@ class Table:
         try:
             value = convert(self._values[key])
         except Misfit as misfit:
-            at = self._source.positions.value((*self._path, key, *misfit.path))
-            self._complain(f"{key}: {misfit.message}", at)
+            for each in misfit.all:
+                at = self._source.positions.value((*self._path, key, *each.path))
+                self._complain(f"{key}: {each.message}", at)
             return None
         return Entry(value, self._rule(self._source.positions.key((*self._path, key))))
 
@@ -88,7 +103,7 @@ class Table:
         path = (*self._path, key)
         value = self._values.get(key, {})
         if not isinstance(value, dict):
-            hint = f"; write [{key}]" if isinstance(value, list) else ""
+            hint = f"; write [{_dotted(path)}]" if isinstance(value, list) else ""
             self.complain(f"{key}: expected a table, found {kind_of(value)}{hint}", key)
             value = {}
         elif required and not value:
@@ -101,7 +116,7 @@ class Table:
         path = (*self._path, key)
         value = self._values.get(key, [])
         if not isinstance(value, list):
-            self.complain(f"{key}: expected an array of tables, found {kind_of(value)}; write [[{key}]]", key)
+            self.complain(f"{key}: expected an array of tables, found {kind_of(value)}; write [[{_dotted(path)}]]", key)
             return
         for index, each in enumerate(value):
             inner = (*path, index)
@@ -114,9 +129,10 @@ class Table:
         """Whether any of `keys` is there, fitting or not."""
         return any(each in self._values for each in keys)
 
-    def says(self, key: str, value: str) -> bool:
-        """Whether the value of `key` is this very string."""
-        return self._values.get(key) == value
+    def remark(self, message: str, key: str) -> PolicyWarning:
+        """What there is to say of the value of `key`, with its place."""
+        at = self._source.positions.value((*self._path, key))
+        return PolicyWarning(message, self._source.file, at.line, at.column)
 
     def complain(self, message: str, key: str | None = None) -> None:
         """Complain about the value of `key`, or about the table."""
@@ -144,3 +160,8 @@ class Table:
 
     def _rule(self, at: Position) -> Rule:
         return Rule(self._kind, self._source.file, at.line)
+
+
+def _dotted(path: Path) -> str:
+    """A table as its header names it."""
+    return ".".join(each for each in path if isinstance(each, str))

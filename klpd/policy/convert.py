@@ -11,6 +11,8 @@ import re
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from klpd.judge.patterns import LONGEST as LONGEST_PATTERN
+from klpd.judge.patterns import Pattern
 from klpd.model import LARGEST_ID, LARGEST_VERSION
 from klpd.policy.durations import parse_duration
 from klpd.policy.show import quoted
@@ -35,13 +37,28 @@ _KINDS: Final = {
 }
 
 
-class Misfit(ValueError):
-    """A value is not what it should be; `path` leads from it to the part of it that is wrong."""
+LONGEST_TEXT: Final = 300
+"""In characters: what people are to read goes into the journal, onto the bus and to terminals, each time it counts."""
+_LONGEST_PATH: Final = 4095
+"""PATH_MAX without the NUL."""
 
-    def __init__(self, message: str, path: Path = ()) -> None:
+
+class Misfit(ValueError):
+    """A value is not what it should be; `path` leads from it to the part of it that is wrong.
+
+    `others` are further parts that are.
+    """
+
+    def __init__(self, message: str, path: Path = (), others: tuple[Misfit, ...] = ()) -> None:
         super().__init__(message)
         self.message = message
         self.path = path
+        self.others = others
+
+    @property
+    def all(self) -> tuple[Misfit, ...]:
+        """This one and the others."""
+        return (self, *self.others)
 
 
 def kind_of(value: object) -> str:
@@ -59,7 +76,21 @@ def boolean(value: object) -> bool:
 
 def text(value: object) -> str:
     """A string for people to read."""
+    return _line(value, LONGEST_TEXT)
+
+
+def absolute_path(value: object) -> str:
+    """A path from the root directory."""
+    given = _line(value, _LONGEST_PATH)
+    if not given.startswith("/"):
+        raise Misfit(f"expected an absolute path, found {quoted(given)}")
+    return given
+
+
+def _line(value: object, longest: int) -> str:
     given = string(value)
+    if len(given) > longest:
+        raise Misfit(f"has {len(given)} characters; at most {longest} are taken")
     if not given.strip():
         raise Misfit("is empty")
     if not given.isprintable():
@@ -81,9 +112,11 @@ def choice(kind: type[E]) -> Callable[[object], E]:
     return convert
 
 
-def duration(*, longest: str) -> Callable[[object], float]:
-    """A time span of more than nothing and at most `longest`, in seconds."""
+def duration(*, longest: str, shortest: str | None = None) -> Callable[[object], float]:
+    """A time span of at least `shortest` (None: more than nothing) and at most `longest`, in seconds."""
     bound = parse_duration(longest)
+    least = 0.0 if shortest is None else parse_duration(shortest)
+    wanted = "more than 0" if shortest is None else f"at least {shortest}"
 
     def convert(value: object) -> float:
         if type(value) in (int, float):
@@ -93,8 +126,8 @@ def duration(*, longest: str) -> Callable[[object], float]:
             seconds = parse_duration(given)
         except ValueError as error:
             raise Misfit(f"{error}, found {quoted(given)}") from None
-        if not 0 < seconds <= bound:
-            raise Misfit(f"expected more than 0 and at most {longest}, found {quoted(given)}")
+        if not (seconds > 0 and least <= seconds <= bound):
+            raise Misfit(f"expected {wanted} and at most {longest}, found {quoted(given)}")
         return seconds
 
     return convert
@@ -118,21 +151,23 @@ def version(value: object) -> int:
 
 def versions(value: object) -> VersionRange:
     """A range of state versions: a string of bounds, or the only version."""
+    if type(value) not in (int, str):
+        raise Misfit(f'expected a version, or a string of bounds such as ">=2, <5", found {kind_of(value)}')
     try:
-        if type(value) is int:
-            return exactly(value)
-        return parse_versions(string(value))
-    except Misfit:
-        raise
+        return exactly(value) if type(value) is int else parse_versions(string(value))
     except ValueError as error:
         raise Misfit(str(error)) from None
 
 
 def module_glob(value: object) -> str:
     """A pattern for module names."""
-    given = text(value)
+    given = _line(value, LONGEST_PATTERN)
     if "/" in given or re.search(r"\.ko(\.\w+)?$", given):
         raise Misfit(f"expected the name of a module, without directory and .ko, found {quoted(given)}")
+    try:
+        Pattern.parse(given)
+    except ValueError as error:
+        raise Misfit(f"{error}, found {quoted(given)}") from None
     return given
 
 
@@ -155,13 +190,14 @@ _OWN: Final = tuple(os.path.dirname(os.path.realpath(each)) for each in (os.__fi
 
 def directory(value: object) -> str:
     """An absolute path, written as the kernel would; all of the file system is too much to hold."""
-    given = text(value)
+    given = _line(value, _LONGEST_PATH)
     if not given.startswith("/") or given.startswith("//") or os.path.normpath(given) != given:
         raise Misfit(f'expected an absolute path without "//", "." and "..", found {quoted(given)}')
-    if given == "/":
+    real = os.path.realpath(given)
+    if real == "/":
         raise Misfit("every program that opens any file would have to wait for klpd; name the directories")
     for own in _OWN:
-        if os.path.commonpath((own, given)) in (own, given):
+        if os.path.commonpath((own, real)) in (own, real):
             raise Misfit(f"klpd would have to wait for itself, since its own files are there ({own})")
     return given
 
@@ -178,12 +214,15 @@ def list_of(convert: Callable[[object], T]) -> Callable[[object], tuple[T, ...]]
     """An array of such values."""
 
     def convert_all(value: object) -> tuple[T, ...]:
-        converted = []
+        converted: list[T] = []
+        wrong: list[Misfit] = []
         for index, each in enumerate(_typed(value, list)):
             try:
                 converted.append(convert(each))
             except Misfit as misfit:
-                raise Misfit(misfit.message, (index, *misfit.path)) from None
+                wrong += (Misfit(each.message, (index, *each.path)) for each in misfit.all)
+        if wrong:
+            raise Misfit(wrong[0].message, wrong[0].path, tuple(wrong[1:]))
         return tuple(converted)
 
     return convert_all

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -11,7 +12,8 @@ from klpd.judge.rules import Manifest
 from klpd.model import MOST_DECLARED, Declaration, DeclaredState, RuleKind, StatesSource
 from klpd.policy.check import Table
 from klpd.policy.convert import boolean, cve, hexadecimal, list_of, state_id, text, version
-from klpd.policy.dropins import is_mask, list_files
+from klpd.policy.dropins import find_files
+from klpd.policy.ownership import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,38 +25,36 @@ DIRECTORIES: Final = ("etc/klpd/livepatches.d", "run/klpd/livepatches.d", "usr/l
 """Where the site's manifests are, with the precedence of policy files."""
 
 
-def list_manifests(root: Path = Path("/")) -> tuple[Path, ...]:
-    """The site's manifests below `root`.  Raises PolicyError where a directory cannot be looked at."""
-    return list_files(root, DIRECTORIES)
-
-
-def read_manifests(root: Path = Path("/")) -> tuple[tuple[Manifest, ...], tuple[PolicyError, ...]]:
-    """The site's manifests, and what is wrong with those that do not check.  Raises PolicyError as `list_manifests`."""
+def read_manifests(
+    root: Path = Path("/"), *, owner: int | None = ROOT
+) -> tuple[tuple[Manifest, ...], tuple[PolicyError, ...]]:
+    """The site's manifests, and what is wrong with their directories and with those that do not check."""
+    found = find_files(root, DIRECTORIES, owner=owner)
     manifests: list[Manifest] = []
-    complaints: list[PolicyError] = []
-    for path in list_manifests(root):
+    complaints = [*found.complaints]
+    for path in found.files:
         try:
-            manifests.append(read_manifest(path))
+            manifests.append(read_manifest(path, owner=owner))
         except PolicyError as error:
-            complaints += (error, *error.others)
+            complaints += error.all
     return tuple(manifests), tuple(complaints)
 
 
-def check_manifest(path: Path) -> tuple[PolicyError, ...]:
-    """All that is wrong with one manifest, whatever its name and wherever it is."""
-    try:
-        if not is_mask(path):
-            read_manifest(path)
-    except PolicyError as error:
-        return (error, *error.others)
-    return ()
+def is_the_sites(path: Path) -> bool:
+    """Whether a file is in one of the directories of the site's manifests."""
+    return os.path.dirname(os.path.abspath(path)) in {f"/{each}" for each in DIRECTORIES}
 
 
-def read_manifest(path: Path) -> Manifest:
-    """The manifest in a file.  Raises PolicyError, whose `others` are all further complaints."""
+def read_manifest(path: Path, *, owner: int | None = ROOT) -> Manifest:
+    """The manifest in a file.
+
+    `owner`: whose it has to be, as for klpd.policy.ownership.reach.
+
+    Raises PolicyError, whose `others` are all further complaints.
+    """
     from klpd.policy.source import read_source
 
-    return _manifest(read_source(path))
+    return _manifest(read_source(path, owner))
 
 
 def parse_manifest(data: bytes, file: str) -> Manifest:
@@ -77,14 +77,18 @@ def _manifest(source: Source) -> Manifest:
     stateless = about.take("stateless", boolean)
     about.close()
     states = tuple(_states(top.tables("state"), top))
-    if stateless is not None and stateless.value and states:
+    none = stateless if stateless is not None and stateless.value else None
+    if none is not None and states:
         about.complain("stateless: states are declared below", "stateless")
     top.close()
     if complaints:
         raise PolicyError.of(sorted(complaints, key=lambda each: (each.line or 0, each.column or 0)))
-    declared = states if states or (stateless is not None and stateless.value) else None
     declaration = Declaration(
-        declared, title, () if fixes is None else tuple(dict.fromkeys(fixes.value)), (source.file,)
+        states if states or none is not None else None,
+        title,
+        () if fixes is None else tuple(dict.fromkeys(fixes.value)),
+        (source.file,),
+        () if none is None else (none.rule,),
     )
     return Manifest(source.file, declaration, sha256, build_id)
 

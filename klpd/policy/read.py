@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The policy language: from files to the Policy that they make together (klpd-policy(5)).
 
-Each file adds its word to the policy of the files before it, key by key.  All files are looked at to their ends, so
-that everything that is wrong can be told at once.
+Each file adds its word to the policy of the files before it, key by key; its rules on livepatches are asked before
+theirs.  All files are looked at to their ends, so that everything that is wrong can be told at once.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from klpd.errors import PolicyError
+from klpd.judge.precedence import denied_force, shadowed
 from klpd.judge.rules import (
     STICKY_WAYS,
     LivepatchRule,
@@ -28,7 +29,7 @@ from klpd.judge.rules import (
 )
 from klpd.model import Rule, RuleKind
 from klpd.policy.certificates import certificate_files
-from klpd.policy.check import Table
+from klpd.policy.check import PolicyWarning, Table
 from klpd.policy.convert import (
     boolean,
     choice,
@@ -41,55 +42,121 @@ from klpd.policy.convert import (
     text,
     versions,
 )
-from klpd.policy.dropins import is_mask, list_files
+from klpd.policy.dropins import find_files, is_mask
 from klpd.policy.manifest import read_manifests
+from klpd.policy.ownership import ROOT
+from klpd.policy.show import shown
 from klpd.policy.trust import trusting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from klpd.policy.check import Entry
+    from klpd.policy.source import Source
 
 LONGEST_HOLD: Final = "60s"
+_HOLD_TIME: Final = duration(shortest="100ms", longest=LONGEST_HOLD)
+"""What is shorter would refuse what takes its usual time."""
+_NO_FORCE: Final = 'on-timeout: forcing is denied; this takes force = "allow" as well'
 _TRANSITION_TIME: Final = duration(longest="1w")
 _TRANSITION_KEYS: Final = ("timeout", "on-timeout", "force")
 
 
-def read_policy(root: Path = Path("/")) -> Policy:
+def read_policy(root: Path = Path("/"), *, owner: int | None = ROOT) -> Policy:
     """The policy of the files in force below `root`, manifests included.
+
+    `owner`: whose all this has to be, as for klpd.policy.ownership.reach.
 
     Raises PolicyError, whose `others` are all further complaints.
     """
-    manifests, wrong = read_manifests(root)
-    try:
-        policy = read_files(list_files(root))
-    except PolicyError as error:
-        raise PolicyError.of((error, *error.others, *wrong)) from error
-    if wrong:
-        raise PolicyError.of(wrong)
-    return replace(policy, manifests=manifests)
-
-
-def read_files(files: Iterable[Path]) -> Policy:
-    """The policy that these files make in this order.  Raises PolicyError as `read_policy` does."""
-    policy = _defaults()
-    complaints: list[PolicyError] = []
-    for file in files:
-        policy, wrong = _read_file(policy, file)
-        complaints += wrong
+    found = find_files(root, owner=owner)
+    manifests, wrong = read_manifests(root, owner=owner)
+    examined = examine(found.files, owner=owner)
+    complaints = (*found.complaints, *examined.complaints, *wrong)
     if complaints:
         raise PolicyError.of(complaints)
-    return policy
+    return replace(examined.policy, manifests=manifests)
 
 
-def check_file(path: Path) -> tuple[PolicyError, ...]:
-    """All that is wrong with one file, whatever its name and wherever it is."""
+def read_files(files: Iterable[Path], *, owner: int | None = ROOT) -> Policy:
+    """The policy that these files make in this order.  Raises PolicyError as `read_policy` does."""
+    examined = examine(files, owner=owner)
+    if examined.complaints:
+        raise PolicyError.of(examined.complaints)
+    return examined.policy
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What files make together, all that is wrong with them, and what is right but of no use.
+
+    `policy` is as far as it goes where there are complaints.  Complaints and warnings are in the order of the files.
+    """
+
+    policy: Policy
+    complaints: tuple[PolicyError, ...]
+    warnings: tuple[PolicyWarning, ...]
+
+
+def examine(files: Iterable[Path], *, whole: bool = True, owner: int | None = ROOT) -> Examined:
+    """Read files in this order, each to its end.  `whole`: there are no others that could allow what these ask for."""
+    from klpd.policy.source import read_source
+
+    reading = _Reading()
+    for file in files:
+        try:
+            source = read_source(file, owner)
+        except PolicyError as error:
+            reading.complaints.append(error)
+            continue
+        reading.add(source, owner)
+    reading.check_forcing(whole=whole)
+    return Examined(
+        reading.policy,
+        tuple(reading.complaints),
+        () if reading.complaints else (*reading.warnings, *_shadowed(reading.policy)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What is to be said of one file."""
+
+    complaints: tuple[PolicyError, ...] = ()
+    warnings: tuple[PolicyWarning, ...] = ()
+
+
+def check_file(path: Path, *, owner: int | None = ROOT) -> Checked:
+    """What is to be said of one file, whatever its name and wherever it is; others may allow what it asks for."""
     try:
-        if not is_mask(path):
-            read_files([path])
+        examined = examine([] if is_mask(path, owner) else [path], whole=False, owner=owner)
     except PolicyError as error:
-        return (error, *error.others)
-    return ()
+        return Checked(error.all)
+    return Checked(examined.complaints, examined.warnings)
+
+
+def check_policy(root: Path = Path("/"), *, owner: int | None = ROOT) -> dict[str, Checked]:
+    """What is to be said of the policy files in force below `root`, by file; also of directories that are no good."""
+    found = find_files(root, owner=owner)
+    examined = examine(found.files, owner=owner)
+    complaints = (*found.complaints, *examined.complaints)
+    files = dict.fromkeys([*(each.file for each in found.complaints), *(shown(each) for each in found.files)])
+    return {
+        file: Checked(
+            tuple(each for each in complaints if each.file == file),
+            tuple(each for each in examined.warnings if each.file == file),
+        )
+        for file in files
+    }
+
+
+def _shadowed(policy: Policy) -> Iterator[PolicyWarning]:
+    for each in shadowed(policy):
+        by = " and ".join(str(rule) for rule in each.by)
+        verb = "is asked before it and matches" if len(each.by) == 1 else "are asked before it and match"
+        yield PolicyWarning(
+            f"this rule never decides anything: {by} {verb} whatever it matches", each.rule.place, each.rule.line
+        )
 
 
 def _defaults() -> Policy:
@@ -100,34 +167,68 @@ def _defaults() -> Policy:
     )
 
 
-def _read_file(policy: Policy, path: Path) -> tuple[Policy, list[PolicyError]]:
-    """What `policy` becomes with this file, and what is wrong with the file, by line."""
-    from klpd.policy.source import read_source
+class _Reading:
+    """What has been read so far: the policy that it makes, and what there is to say of it."""
 
-    try:
-        source = read_source(path)
-    except PolicyError as error:
-        return policy, [error]
-    complaints: list[PolicyError] = []
-    top = Table(source, complaints, source.values, RuleKind.POLICY)
-    policy = _with_settings(policy, top.table("policy"))
-    transition = top.table("transition")
-    policy = _with_transition(policy, transition)
-    policy = _with_states(policy, top.tables("state"))
-    livepatches = tuple(top.tables("livepatch"))
-    policy = replace(policy, livepatches=(*policy.livepatches, *_livepatches(livepatches)))
-    _check_forcing(transition, livepatches)
-    top.close()
-    complaints.sort(key=lambda each: (each.line or 0, each.column or 0))
-    return replace(policy, files=(*policy.files, source.file)), complaints
+    def __init__(self) -> None:
+        self.policy = _defaults()
+        self.complaints: list[PolicyError] = []
+        self.warnings: list[PolicyWarning] = []
+        self._transition: tuple[Match, PolicyWarning] | None = None
+        self._forcing: list[tuple[Match, PolicyWarning]] = []
+
+    def add(self, source: Source, owner: int | None) -> None:
+        """Add the word of one more file, and what is wrong with it, by line."""
+        complaints: list[PolicyError] = []
+        top = Table(source, complaints, source.values, RuleKind.POLICY)
+        policy = _with_settings(self.policy, top.table("policy"), owner)
+        transition = top.table("transition")
+        policy = _with_transition(policy, transition)
+        if transition.has("on-timeout"):
+            forces = policy.transition.on_timeout is OnTimeout.FORCE
+            self._transition = (Match(), transition.remark(_NO_FORCE, "on-timeout")) if forces else None
+        policy = _with_states(policy, top.tables("state"))
+        rules: list[LivepatchRule] = []
+        for table in top.tables("livepatch"):
+            rule = _livepatch(table)
+            rules.append(rule)
+            if rule.on_timeout is OnTimeout.FORCE:
+                self._forcing.append((rule.match, table.remark(_NO_FORCE, "on-timeout")))
+        # The site's files come last, and are asked first.
+        policy = replace(policy, livepatches=(*rules, *policy.livepatches))
+        top.close()
+        complaints.sort(key=lambda each: (each.line or 0, each.column or 0))
+        self.complaints += complaints
+        self.policy = replace(policy, files=(*policy.files, source.file))
+
+    def check_forcing(self, *, whole: bool) -> None:
+        """Find what asks for force after a timeout and never gets it.
+
+        A later file may deny what an earlier one asks for: that word counts, and is no mistake.  So may another file,
+        where there are more than these, allow what these say nothing of.
+        """
+        if self.complaints:
+            return  # what does not fit might have allowed it
+        files = {file: number for number, file in enumerate(self.policy.files)}
+        for match, remark in (*self._forcing, *(() if self._transition is None else (self._transition,))):
+            denial = denied_force(self.policy, match)
+            if denial is None:
+                continue
+            told = replace(remark, message=f"{remark.message} ({denial.rule})")
+            said = denial.rule.kind is RuleKind.POLICY
+            if files[denial.rule.place] > files[remark.file] if said else not whole:
+                self.warnings.append(told)
+            else:
+                self.complaints.append(PolicyError(told.message, file=told.file, line=told.line, column=told.column))
+        self.complaints.sort(key=lambda each: (files[each.file], each.line or 0))
 
 
-def _with_settings(policy: Policy, table: Table) -> Policy:
+def _with_settings(policy: Policy, table: Table, owner: int | None) -> Policy:
     default = table.take("default", choice(Permission))
     unknown_states = table.take("unknown-states", choice(Permission))
     gap = table.take("allow-unpatched-gap", choice(Permission))
     untrusted = table.take("untrusted", choice(Permission))
-    certificates = table.take("trusted-certificates", list_of(certificate_files))
+    certificates = table.take("trusted-certificates", list_of(lambda each: certificate_files(each, owner)))
     policy = replace(
         policy,
         mode=table.get("mode", choice(Mode), policy.mode),
@@ -135,7 +236,7 @@ def _with_settings(policy: Policy, table: Table) -> Policy:
         unknown_states=policy.unknown_states if unknown_states is None else _ruling(unknown_states),
         unpatched_gap=policy.unpatched_gap if gap is None else _ruling(gap),
         on_drift=table.get("on-drift", choice(OnDrift), policy.on_drift),
-        hold_timeout=table.get("hold-timeout", duration(longest=LONGEST_HOLD), policy.hold_timeout),
+        hold_timeout=table.get("hold-timeout", _HOLD_TIME, policy.hold_timeout),
         directories=table.get("directories", list_of(directory), policy.directories),
         untrusted=policy.untrusted if untrusted is None else _ruling(untrusted),
         verify=policy.verify if certificates is None else trusting(certificates.value),
@@ -158,18 +259,6 @@ def _with_transition(policy: Policy, table: Table) -> Policy:
 def _force(table: Table) -> Ruling | None:
     entry = table.take("force", choice(Permission))
     return None if entry is None else _ruling(entry)
-
-
-def _check_forcing(transition: Table, livepatches: tuple[Table, ...]) -> None:
-    """Complain where a file asks for force after a timeout and does not let it happen.
-
-    A later file may still deny it: that word counts, and is no mistake.
-    """
-    allowed = any(each.says("force", Permission.ALLOW) for each in (transition, *livepatches))
-    for table in (transition, *livepatches):
-        refused = not allowed or (table is not transition and table.says("force", Permission.DENY))
-        if refused and table.says("on-timeout", OnTimeout.FORCE):
-            table.complain('on-timeout: forcing is denied; this takes force = "allow" as well', "on-timeout")
 
 
 def _with_states(policy: Policy, tables: Iterable[Table]) -> Policy:
@@ -226,22 +315,21 @@ def _over(earlier: StateRule | None, later: StateRule) -> StateRule:
     )
 
 
-def _livepatches(tables: Iterable[Table]) -> Iterator[LivepatchRule]:
-    for table in tables:
-        match = _match(table)
-        take_verdict = table.take if table.has(*_TRANSITION_KEYS) else table.require
-        verdict = take_verdict("verdict", choice(Permission))
-        rule = LivepatchRule(
-            table.rule,
-            match,
-            permission=None if verdict is None else verdict.value,
-            reason=table.get("reason", text, None),
-            timeout=table.get("timeout", _TRANSITION_TIME, None),
-            on_timeout=table.get("on-timeout", choice(OnTimeout), None),
-            force=_force(table),
-        )
-        table.close()
-        yield rule
+def _livepatch(table: Table) -> LivepatchRule:
+    match = _match(table)
+    take_verdict = table.take if table.has(*_TRANSITION_KEYS) else table.require
+    verdict = take_verdict("verdict", choice(Permission))
+    rule = LivepatchRule(
+        table.rule,
+        match,
+        permission=None if verdict is None else verdict.value,
+        reason=table.get("reason", text, None),
+        timeout=table.get("timeout", _TRANSITION_TIME, None),
+        on_timeout=table.get("on-timeout", choice(OnTimeout), None),
+        force=_force(table),
+    )
+    table.close()
+    return rule
 
 
 def _match(table: Table) -> Match:

@@ -16,12 +16,12 @@ _LONGEST: Final = 60
 
 def shown(path: Path) -> str:
     """A path: what cannot be printed in it is escaped."""
-    return _printable(str(path))
+    return printable(str(path))
 
 
 def quoted(text: str) -> str:
     """Some text of a policy file."""
-    return f'"{_printable(shortened(text, _LONGEST))}"'
+    return f'"{printable(shortened(text, _LONGEST))}"'
 
 
 def shortened(text: str, length: int) -> str:
@@ -29,5 +29,6 @@ def shortened(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """`text`, with what cannot be printed escaped."""
     return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")

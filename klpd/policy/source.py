@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import stat
@@ -13,8 +14,9 @@ from typing import TYPE_CHECKING, Final
 
 from klpd.errors import PolicyError
 from klpd.files import read_at_most
+from klpd.policy.ownership import ROOT, reach, unreadable
 from klpd.policy.positions import Lines, Positions
-from klpd.policy.show import shortened, shown
+from klpd.policy.show import quoted, shortened, shown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +26,12 @@ LARGEST: Final = 1 << 20
 _LONGEST_MESSAGE: Final = 200
 """tomllib repeats some keys in what it says."""
 _BOM: Final = "\ufeff"
+_REWORDED: Final = {
+    "Cannot declare": "cannot begin here: earlier lines have it, or what it is in, by a header, a key or a value",
+    "Cannot mutate immutable namespace": "cannot be added to: earlier lines have it, or what it is in, as a value",
+    "Cannot redefine namespace": "is a table with a header of its own; put the key under that",
+}
+_TUPLE: Final = re.compile(rf"({'|'.join(_REWORDED)}) (\(.*\))(?: twice)?", re.DOTALL)
 _PLACE: Final = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 
 
@@ -36,13 +44,14 @@ class Source:
     positions: Positions
 
 
-def read_source(path: Path) -> Source:
-    """Read a file.  Raises PolicyError where it cannot be read or is no TOML."""
+def read_source(path: Path, owner: int | None = ROOT) -> Source:
+    """Read a file.  Raises PolicyError where it cannot be read or is no TOML, or others could change it (`reach`)."""
+    reach(path, owner)
     file = shown(path)
     try:
         fd = open_source(path)
     except OSError as error:
-        raise PolicyError(f"cannot be read: {error.strerror}", file=file) from error
+        raise unreadable(path, error) from error
     try:
         return parse(decode(read_open(fd, file), file), file)
     finally:
@@ -93,11 +102,20 @@ def decode(data: bytes, file: str) -> str:
         raise PolicyError("not UTF-8", file=file, line=at.line, column=at.column) from error
 
 
+def _reworded(message: str) -> str:
+    """What tomllib says, but keys as people write them: it names them by Python's tuples."""
+    found = _TUPLE.fullmatch(message)
+    if found is None:
+        return message
+    key = ".".join(ast.literal_eval(found[2]))
+    return f"{quoted(key)} {_REWORDED[found[1]]}"
+
+
 def _syntax_error(message: str, text: str, file: str) -> PolicyError:
     place = _PLACE.search(message)
     if place is None:
         return PolicyError(f"no TOML: {shortened(message, _LONGEST_MESSAGE)}", file=file)
     end = Lines(text).position(len(text))
     line, column = (end.line, end.column) if place[1] is None else (int(place[1]), int(place[2]))
-    what = shortened(message[: place.start()], _LONGEST_MESSAGE)
+    what = shortened(_reworded(message[: place.start()]), _LONGEST_MESSAGE)
     return PolicyError(f"no TOML: {what}", file=file, line=line, column=column)

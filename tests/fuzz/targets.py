@@ -116,9 +116,9 @@ def read_policy(data: bytes) -> None:
         opened.write(data)
         opened.flush()
         file = Path(opened.name)
-        complaints = check_file(file)
+        complaints = check_file(file, owner=None).complaints
         try:
-            read_files([file])
+            read_files([file], owner=None)
             taken = True
         except PolicyError:
             taken = False
@@ -147,7 +147,7 @@ def read_certificate(data: bytes) -> None:
     with tempfile.NamedTemporaryFile(dir=_MEMORY) as opened, suppress(Misfit):
         opened.write(data)
         opened.flush()
-        certificate_files(opened.name)
+        certificate_files(opened.name, None)
 
 
 def read_kept(data: bytes) -> None:
@@ -185,7 +185,7 @@ def _key(path: Path, kind: tuple[str, ...]) -> Path:
 
 @functools.cache
 def _verifier() -> Verifier:
-    return trusting(tuple(certificate_files(str(key)) for key in _keys()))
+    return trusting(tuple(certificate_files(str(key), None) for key in _keys()))
 
 
 def _modules() -> Iterator[bytes]:

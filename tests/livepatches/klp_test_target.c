@@ -5,7 +5,8 @@
  *   show   reading calls klp_test_show(), which says "original"
  *   hold   writing 1 closes a gate and puts the kernel thread klp_test_held to sleep in klp_test_wait(); a transition
  *          that patches or unpatches that function waits until 0 is written, which opens the gate.  Nothing else ends
- *          it: a kernel thread gets no signals.
+ *          it: a kernel thread gets no signals.  Writing 1 again puts one more to sleep there: in the midst of a
+ *          transition, it holds up the way back.
  *   wait   reading sleeps in klp_test_wait() while the gate is closed; signals do end that
  */
 
@@ -32,7 +33,7 @@ static struct klp_test_gate gate = {
 	.queue = __WAIT_QUEUE_HEAD_INITIALIZER(gate.queue),
 	.open = true,
 };
-static struct task_struct *held;
+static struct task_struct *held[4];
 static DEFINE_MUTEX(hold_lock);
 
 static noinline __noclone int klp_test_show(struct seq_file *m, void *v)
@@ -58,16 +59,19 @@ static int hold_thread(void *unused)
 static int hold(void)
 {
 	struct task_struct *task;
+	int i = 0;
 
-	if (held)
+	while (i < ARRAY_SIZE(held) && held[i])
+		i++;
+	if (i == ARRAY_SIZE(held))
 		return -EBUSY;
 	WRITE_ONCE(gate.open, false);
 	task = kthread_create(hold_thread, NULL, "klp_test_held");
 	if (IS_ERR(task)) {
-		WRITE_ONCE(gate.open, true);
+		WRITE_ONCE(gate.open, i == 0);
 		return PTR_ERR(task);
 	}
-	held = get_task_struct(task);
+	held[i] = get_task_struct(task);
 	wake_up_process(task);
 	/* Whoever wrote 1 can rely on it. */
 	while (READ_ONCE(task->__state) != TASK_INTERRUPTIBLE)
@@ -77,13 +81,15 @@ static int hold(void)
 
 static void release(void)
 {
+	int i;
+
 	WRITE_ONCE(gate.open, true);
 	wake_up_all(&gate.queue);
-	if (!held)
-		return;
-	kthread_stop(held);
-	put_task_struct(held);
-	held = NULL;
+	for (i = 0; i < ARRAY_SIZE(held) && held[i]; i++) {
+		kthread_stop(held[i]);
+		put_task_struct(held[i]);
+		held[i] = NULL;
+	}
 }
 
 static ssize_t hold_write(struct file *file, const char __user *buffer, size_t count, loff_t *ppos)

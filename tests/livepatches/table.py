@@ -91,6 +91,14 @@ ROWS: Final = (
         replace=False,
         pre_patch_result="schedule_timeout_uninterruptible(3 * HZ)",
     ),
+    Row(
+        "klp_sticky_fails",
+        "a state to keep, and a pre_patch callback that fails after three seconds",
+        _states((0x2001, 1)),
+        (Object(VMLINUX, CMDLINE.functions, (Callback.PRE_PATCH,)),),
+        replace=False,
+        pre_patch_result="schedule_timeout_uninterruptible(3 * HZ), -ENODEV",
+    ),
     # A module that is patched once it comes.
     Row("klp_target", "patches a module", _states((0x3001, 1)), (SHOWN,), replace=False),
     # Transitions that last as long as a test holds a task (see klp_test_target.c).

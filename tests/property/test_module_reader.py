@@ -150,7 +150,7 @@ def signed_example() -> tuple[bytes, Verifier]:
         key, file = make_key(Path(folder) / "key.pem", "somebody"), Path(folder) / "example.ko"
         file.write_bytes(example())
         sign(file, key)
-        return file.read_bytes(), trusting((certificate_files(str(key)),))
+        return file.read_bytes(), trusting((certificate_files(str(key), None),))
 
 
 @given(st.lists(st.tuples(st.integers(0, 1 << 12), st.integers(0, 255)), min_size=1, max_size=8))

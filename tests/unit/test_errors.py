@@ -111,3 +111,17 @@ def test_a_kernel_error_can_be_made_of_what_python_raised() -> None:
     error = KernelError.of("cannot read enabled", OSError(errno.ENODEV, "ignored"))
     assert str(error) == "cannot read enabled: No such device"
     assert error.errno == errno.ENODEV
+
+
+@pytest.mark.parametrize(("count", "more"), [(1, None), (20, None), (21, 1), (100, 80)])
+def test_the_account_of_policy_errors_tells_each_up_to_a_bound(count: int, more: int | None) -> None:
+    error = PolicyError.of([PolicyError("wrong", file="50.toml", line=line) for line in range(1, count + 1)])
+    lines = error.account.splitlines()
+    assert lines[:20] == [f"50.toml:{line}: wrong" for line in range(1, min(count, 20) + 1)]
+    assert lines[20:] == ([] if more is None else [f"and {more} more: klpctl policy check, klpctl manifest check"])
+    assert KlpdError("one thing").account == "one thing"
+
+
+def test_what_kind_of_policy_error_comes_first_is_kept() -> None:
+    first = PolicyError.of([PolicyError("a", file="f", forbidden=True, exposed=True), PolicyError("b", file="f")])
+    assert (first.forbidden, first.exposed, len(first.all)) == (True, True, 2)

@@ -21,6 +21,7 @@ from tests.vm.livepatches import (
     set_policy,
     wait_settled,
 )
+from tests.vm.loading import loaders
 from tests.vm.marks import extended, on_every_kernel
 from tests.vm.test_declared import manifest
 from tests.vm.test_hold import (
@@ -29,7 +30,6 @@ from tests.vm.test_hold import (
     REFUSED,
     TREE,
     klpd,
-    loaders,
     signal_klpd,
     soon,
     tree,

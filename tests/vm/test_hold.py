@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
@@ -22,9 +21,12 @@ from tests.vm.livepatches import (
     set_policy,
     wait_settled,
 )
+from tests.vm.loading import loaders, put_loaders
 from tests.vm.marks import on_the_newest_too
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.vm.channel import RemoteCommand
     from tests.vm.host import Finished, Host
 
@@ -32,18 +34,11 @@ TREE: Final = "/lib/modules/$(uname -r)/updates"
 DUMMY: Final = "/lib/modules/$(uname -r)/kernel/drivers/net/dummy.ko"
 REFUSED: Final = "Operation not permitted"
 PATIENT: Final = '[policy]\ndefault = "allow"\nhold-timeout = "1min"\n'
-_LOADERS: Final = Path(__file__).parent / "in_guest" / "loaders.py"
 
 
 def tree(host: Host) -> str:
     """TREE as processes in the host show it."""
     return host.run(f"echo {TREE}", check=True).stdout.strip()
-
-
-def loaders(host: Host, step: str, *arguments: str) -> Any:  # noqa: ANN401
-    """Take a step of in_guest/loaders.py; what it tells."""
-    host.put(_LOADERS, "/root/loaders.py")
-    return json.loads(host.run(f"python3 -I loaders.py {step} {' '.join(arguments)}", check=True).stdout)
 
 
 def klpd(host: Host) -> str:
@@ -118,7 +113,7 @@ def test_an_ordinary_module_is_looked_at_once_until_it_changes(host: Host) -> No
 def test_ordinary_modules_come_and_go_beside_a_livepatch(host: Host) -> None:
     set_policy(host, PATIENT)
     put_into_tree(host, "klp_add")
-    host.put(_LOADERS, "/root/loaders.py")
+    put_loaders(host)
     busy = host.spawn(f"python3 -I loaders.py come-and-go {DUMMY} 200")
     host.run("until grep -q '^dummy ' /proc/modules; do sleep 0.1; done", check=True)
     host.run(f"insmod {TREE}/klp_add.ko", check=True)

@@ -51,7 +51,7 @@ def test_a_transition_is_shown_followed_and_waited_for_while_it_runs(host: Host)
     assert (straggler["command"], straggler["function"]) == ("klp_test_held", HELD_FUNCTION)
     shown = host.run("klpctl blockers", user="alice", check=True).stdout
     assert "klp_stuck: patching, 1 of " in shown
-    assert "klpd reverses it; no rule lets it be forced" in shown
+    assert "klpd (job 1) reverses it; no rule lets it be forced" in shown
     assert f"held by    {HELD_FUNCTION}\n" in shown
     assert "sleeping, stuck for " in shown
     assert host.run("klpctl list").stdout.splitlines()[1].split()[:2] == ["klp_stuck", "patching"]

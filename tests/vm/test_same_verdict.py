@@ -17,7 +17,7 @@ from tests.vm.in_guest.four_ways import COMBINATIONS, FILES
 from tests.vm.marks import extended
 
 if TYPE_CHECKING:
-    from klpd.model import Prospect
+    from klpd.model import Admission
     from tests.vm.host import Host
 
 TOOL: Final = Path(__file__).parent / "in_guest" / "four_ways.py"
@@ -94,13 +94,13 @@ def _check(name: str, found: dict[str, Any]) -> None:
     assert answer.insmod is not None, name
     assert answer.apply is not None, name
     livepatch = COMBINATIONS[name].livepatch
-    for way, prospect in (("insmod", answer.insmod), ("apply", answer.apply)):
+    for way, admission in (("insmod", answer.insmod), ("apply", answer.apply)):
         tried = found[way]
-        goes_in = prospect.outcome in GOES_IN
-        told = (name, way, prospect, tried)
+        goes_in = admission.outcome in GOES_IN
+        told = (name, way, admission, tried)
         assert (livepatch in tried["after"]) is (goes_in or livepatch in tried["before"]), told
         assert goes_in or tried["after"] == tried["before"], told
-        assert (tried["status"] == 0) is (goes_in or prospect.outcome is Outcome.NOTHING), told
+        assert (tried["status"] == 0) is (goes_in or admission.outcome is Outcome.NOTHING), told
     if (name in DIFFERENCES) or answer.insmod.outcome is not answer.apply.outcome:
         by_loader, by_apply = DIFFERENCES[name]
         assert by_loader in _codes(answer.insmod), (name, answer.insmod)
@@ -130,5 +130,5 @@ def _assessment(found: dict[str, Any]) -> Assessment:
     return from_plain(Assessment, found["answer"])
 
 
-def _codes(prospect: Prospect) -> set[str]:
-    return {each.code for each in prospect.reasons}
+def _codes(admission: Admission) -> set[str]:
+    return {each.code for each in admission.reasons}

@@ -69,10 +69,10 @@ def _bare(request: requests.Bare, context: Context) -> int:
 
 def _on_files(request: requests.OnFiles, context: Context) -> int:
     match request:
-        case requests.PolicyCheck(files):
+        case requests.PolicyCheck():
             from klpd.ctl.commands.policy import check_files
 
-            return check_files(context, files)
+            return check_files(context, request)
         case requests.ManifestNew(file, output):
             from klpd.ctl.commands.manifest import new
 

@@ -51,6 +51,7 @@ def _refused(context: Context, service: Service, change: Change, question: str |
 
     plan = service.plan(change)
     show_plan(context, plan)
+    context.console.out.flush()  # whoever reads it elsewhere is to know what is coming, not what was
     if plan.decision is not Decision.ALLOW:
         if service.status().policy.mode != "audit":
             return status_of(plan.decision)

@@ -6,12 +6,12 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
-from klpd.errors import DaemonUnavailableError, ExitStatus, PolicyError
+from klpd.errors import CannotTellError, DaemonUnavailableError, ExitStatus, PolicyError
 
 if TYPE_CHECKING:
     from klpd.ctl.context import Context
     from klpd.ctl.requests import Change
-    from klpd.model import Decision, Livepatch, Verdict
+    from klpd.model import Assessment, Decision, Livepatch, Verdict
     from klpd.report import PlanReport
 
 
@@ -27,7 +27,7 @@ def inspect(context: Context, file: str) -> int:
         trust = policy.trust(livepatch)
     except PolicyError as error:
         # What the module holds is no less true because what is declared of it makes no sense.
-        for each in (error, *error.others):
+        for each in error.all:
             context.console.complain(str(each))
         livepatch, status = context.machine.module(file), error.exit_status
         trust = without_certificates(livepatch.signature)
@@ -63,10 +63,19 @@ def check(context: Context, file: str) -> int:
     try:
         assessment = context.connect().check(file)
     except DaemonUnavailableError as error:
-        assessment = context.machine.assess(file)
+        assessment = _judged_here(context, file)
         context.console.complain(f"judged without klpd, this is what it would say: {error}")
     show_verdict(context, assessment)
     return status_of(assessment.decision)
+
+
+def _judged_here(context: Context, file: str) -> Assessment:
+    try:
+        return context.machine.assess(file)
+    except PolicyError as error:
+        if any(each.forbidden for each in error.all):
+            raise CannotTellError(f"{error.account}\nask as root, or with klpd running") from error
+        raise
 
 
 def plan(context: Context, change: Change) -> int:

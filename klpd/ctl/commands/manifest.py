@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from klpd.ctl.context import Context
+    from klpd.judge.rules import Manifest
+    from klpd.model import Finding
 
 
 def new(context: Context, file: str, output: str) -> int:
@@ -43,22 +45,35 @@ def _write(path: str, text: str) -> None:
 def check(context: Context, manifest: str, module: str) -> int:
     """Check a manifest, and that it fits a module (""): none given; or ("") those of the site."""
     from klpd.ctl.commands.policy import show_checked
+    from klpd.judge.declared import contradicting
+    from klpd.policy.read import Checked
 
-    files = (manifest,) if manifest else context.machine.manifest_files()
-    results = {file: tuple(_complaints(context, file, module)) for file in files}
+    files, lost = ((manifest,), ()) if manifest else context.machine.manifest_files()
+    found: list[Manifest] = []
+    complaints = {each.file: [each] for each in lost}
+    complaints |= {file: [*_complaints(context, file, module, found)] for file in files}
+    for finding in dict.fromkeys(contradicting(found)):
+        complaints[finding.rule.place].append(_complaint(finding))
+    results = {file: Checked(tuple(each)) for file, each in complaints.items()}
     return show_checked(context, results, none="no manifests: nothing is declared by this site")
 
 
-def _complaints(context: Context, file: str, module: str) -> Iterator[PolicyError]:
+def _complaints(context: Context, file: str, module: str, found: list[Manifest]) -> Iterator[PolicyError]:
+    """What is wrong with one manifest, which is added to those found if it can be read."""
     from klpd.judge.declared import contradictions
     from klpd.policy.beside import with_declared
 
     try:
         manifest = context.machine.manifest(file)
+        if manifest is None:
+            return
+        found.append(manifest)
         if module:
             livepatch = with_declared(context.machine.module(module), (manifest,), None)
-            for finding in contradictions(livepatch):
-                yield PolicyError(finding.message, file=finding.rule.place, line=finding.rule.line)
+            yield from (_complaint(each) for each in contradictions(livepatch))
     except PolicyError as error:
-        yield error
-        yield from error.others
+        yield from error.all
+
+
+def _complaint(finding: Finding) -> PolicyError:
+    return PolicyError(finding.message, file=finding.rule.place, line=finding.rule.line)

@@ -22,13 +22,13 @@ def blockers(context: Context, *, follow: bool) -> int:
     service = context.connect()
     transition = service.transition()
     if not follow or transition is None:
-        _show_transition(context, service, transition)
+        _show_transition(context, transition)
     else:
         _follow_transition(context, service, transition)
     return ExitStatus.OK
 
 
-def _show_transition(context: Context, service: Service, transition: TransitionReport | None) -> None:
+def _show_transition(context: Context, transition: TransitionReport | None) -> None:
     from klpd.ctl.show_transition import show_transition
 
     console = context.console
@@ -37,13 +37,13 @@ def _show_transition(context: Context, service: Service, transition: TransitionR
     elif transition is None:
         console.out.write("no transition runs\n")
     else:
-        console.show(show_transition(transition, console.page, time.time(), own=_is_own(service, transition)))
+        console.show(show_transition(transition, console.page, time.time()))
 
 
 def _follow_transition(context: Context, service: Service, transition: TransitionReport) -> None:
     from klpd.ctl.show_transition import show_transition
 
-    console, own = context.console, _is_own(service, transition)
+    console = context.console
     screen = console.screen()
     shown: TransitionReport | None = None
     present: TransitionReport | None = transition
@@ -52,7 +52,7 @@ def _follow_transition(context: Context, service: Service, transition: Transitio
             console.json(present, indent=None)
             console.out.flush()
         elif not context.json and (screen.live or present != shown):
-            screen.show(show_transition(present, console.page, time.time(), own=own))
+            screen.show(show_transition(present, console.page, time.time()))
         shown = present
         time.sleep(_PAUSE)
         present = service.transition()
@@ -60,14 +60,6 @@ def _follow_transition(context: Context, service: Service, transition: Transitio
         console.json({}, indent=None)
     else:
         console.out.write(f"the transition of {transition.livepatch} has ended\n")
-
-
-def _is_own(service: Service, transition: TransitionReport) -> bool:
-    """Whether a job of klpd's runs the transition, and will do what the policy says when it takes too long."""
-    from klpd.ctl.progress import running_step
-
-    steps = (running_step(each) for each in service.status().jobs)
-    return any(each is not None and each.livepatch == transition.livepatch for each in steps)
 
 
 def jobs(context: Context) -> int:
@@ -94,6 +86,6 @@ def log(context: Context, request: Log) -> int:
             context.console.show(show_entry(entry, context.console.page))
         if request.follow:
             context.console.out.flush()
-    if not shown:
+    if not shown and request.count != 0:
         context.console.complain(why_none())
     return ExitStatus.OK

@@ -218,13 +218,13 @@ static __noinline int ask_approvals(struct pass *pass, __u64 asked_ns, int orpha
 	if (!approval)
 		return VERDICT_UNAPPROVED;
 	pass->approval = *approval;
-	if (approval->expires_ns <= asked_ns)
-		return VERDICT_EXPIRED;
 	if (orphaned && !approval->standing)
 		return VERDICT_ORPHANED;
 	against = outdated(&pass->approval);
 	if (against)
 		return against;
+	if (approval->expires_ns <= asked_ns)
+		return VERDICT_EXPIRED;
 	/* Of several tasks that found it, the one that deletes it has it. */
 	if (bpf_map_delete_elem(&approvals, &key))
 		return VERDICT_UNAPPROVED;

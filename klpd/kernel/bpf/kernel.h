@@ -49,8 +49,6 @@ enum {
 #define SYSFS_MAGIC 0x62656572
 /* include/linux/livepatch.h; KLP_UNDEFINED before Linux 6.10 */
 #define KLP_TRANSITION_IDLE (-1)
-/* KLP_PATCHED before Linux 6.10 */
-#define KLP_TRANSITION_PATCHED 1
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -58,7 +56,12 @@ struct list_head {
 	struct list_head *next;
 };
 
+enum module_state {
+	MODULE_STATE_COMING = 1,
+};
+
 struct module {
+	enum module_state state;
 	char name[MODULE_NAME_LEN];
 	_Bool klp;
 };

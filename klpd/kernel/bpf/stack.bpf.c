@@ -17,7 +17,6 @@ struct {
 
 extern const void klp_patches __ksym;
 extern const void klp_transition_patch __ksym;
-extern const void klp_target_state __ksym __weak;
 
 /* The array ends with an id of 0.  A global function, so that the verifier looks at its loop once, not once a patch. */
 __noinline int read_states(__u64 at, struct patch_record *out)
@@ -44,17 +43,15 @@ static __always_inline void read_patch(struct klp_patch *patch, struct patch_rec
 {
 	struct module *module = BPF_CORE_READ(patch, mod);
 	struct klp_patch *in_transition = 0;
-	int target = KLP_TRANSITION_IDLE;
 
 	__builtin_memset(out, 0, __builtin_offsetof(struct patch_record, state));
 	bpf_core_read_str(out->name, sizeof(out->name), &module->name);
 	out->enabled = BPF_CORE_READ(patch, enabled);
 	bpf_probe_read_kernel(&in_transition, sizeof(in_transition), &klp_transition_patch);
 	out->transition = patch == in_transition;
-	if (&klp_target_state)
-		bpf_probe_read_kernel(&target, sizeof(target), &klp_target_state);
-	/* __klp_enable_patch sets `enabled` last; a transition to the unpatched state has another target. */
-	out->coming = out->transition && !out->enabled && target == KLP_TRANSITION_PATCHED;
+	/* __klp_enable_patch sets `enabled` last, and the module's init function calls it. */
+	out->coming = !out->enabled &&
+		      BPF_CORE_READ(module, state) == bpf_core_enum_value(enum module_state, MODULE_STATE_COMING);
 	if (bpf_core_field_exists(patch->replace)) {
 		out->known |= KNOWN_REPLACE;
 		out->replace = BPF_CORE_READ(patch, replace);

@@ -10,6 +10,7 @@ from klpd.ctl.page import Page
 from klpd.judge.rules import Mode, Permission, Policy, Ruling, StateRule, Way
 from klpd.judge.verdict import judge
 from klpd.model import (
+    Admission,
     Assessment,
     Callback,
     Decision,
@@ -23,7 +24,6 @@ from klpd.model import (
     Load,
     Object,
     Outcome,
-    Prospect,
     Remove,
     Rule,
     RuleKind,
@@ -39,6 +39,7 @@ from klpd.report import (
     JobState,
     PlanReport,
     PolicyReport,
+    Prospect,
     StateName,
     Status,
     StepReport,
@@ -126,9 +127,9 @@ _OUTCOMES: Final = {
 }
 
 
-def assessed(verdict: Verdict, insmod: Prospect | None = None, apply: Prospect | None = None) -> Assessment:
+def assessed(verdict: Verdict, insmod: Admission | None = None, apply: Admission | None = None) -> Assessment:
     """A verdict with what each way comes to: what it says, unless told otherwise."""
-    usual = Prospect(_OUTCOMES[verdict.decision], verdict.reasons if verdict.decision is not Decision.ALLOW else ())
+    usual = Admission(_OUTCOMES[verdict.decision], verdict.reasons if verdict.decision is not Decision.ALLOW else ())
     values = {each.name: getattr(verdict, each.name) for each in fields(verdict)}
     return Assessment(**values, insmod=insmod or usual, apply=apply or usual)
 
@@ -163,7 +164,16 @@ HELD: Final = Straggler(
     function="klp_test_wait [klp_test_target]",
 )
 TRANSITION: Final = TransitionReport(
-    "klp_v3", "patched", 134, timeout=300.0, on_timeout="reverse", may_force=False, stragglers=(HELD,), since=1000.0
+    "klp_v3",
+    "patched",
+    134,
+    timeout=300.0,
+    on_timeout="reverse",
+    may_force=False,
+    stragglers=(HELD,),
+    since=1000.0,
+    job=7,
+    prospect=Prospect("klp_v3", "reverse", due=1300.0),
 )
 
 

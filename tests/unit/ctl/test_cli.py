@@ -50,6 +50,7 @@ from klpd.ctl.understand import words_of
         ("log --since 2026-03-01T00:00:00+00:00", requests.Log(None, 1772323200.0, follow=False)),
         ("policy check", requests.PolicyCheck(())),
         ("policy check a.toml b.toml", requests.PolicyCheck(("a.toml", "b.toml"))),
+        ("policy check --unsafe a.toml", requests.PolicyCheck(("a.toml",), unsafe=True)),
         ("policy cat", Bare.POLICY_CAT),
         ("manifest new lp.ko", requests.ManifestNew("lp.ko", "")),
         ("manifest new lp.ko -o lp.toml", requests.ManifestNew("lp.ko", "lp.toml")),
@@ -91,7 +92,7 @@ REQUESTS = st.one_of(
     st.builds(requests.Wait, st.integers(0)),
     st.builds(requests.Log, st.integers(0), st.none() | TIMES, st.booleans()),
     st.builds(requests.Log, st.none(), TIMES, st.booleans()),
-    st.builds(requests.PolicyCheck, st.just(()) | FILES),
+    st.builds(requests.PolicyCheck, st.just(()) | FILES, st.booleans()),
     st.builds(requests.ManifestNew, TEXTS, st.just("") | TEXTS),
     st.builds(requests.ManifestCheck, TEXTS, st.just("") | TEXTS) | st.just(requests.ManifestCheck("", "")),
 )

@@ -16,12 +16,14 @@ from klpd.ctl.console import Console
 from klpd.ctl.context import Context
 from klpd.ctl.requests import Apply, Bare, Change, Disable, Force, Perform, Plan, Revert
 from klpd.ctl.service import Interrupted, JobEvent
-from klpd.errors import DaemonUnavailableError, ExitStatus, PolicyError, UsageError
+from klpd.errors import CannotTellError, DaemonUnavailableError, ExitStatus, PolicyError, UsageError
 from klpd.judge.rules import Manifest
 from klpd.judge.ways import Gate, Source, assess
-from klpd.model import Assessment, Decision, Demand, Livepatch
+from klpd.model import Assessment, Decision, Declaration, Demand, Livepatch, Rule, RuleKind
 from klpd.plain import from_plain, to_plain
+from klpd.policy.check import PolicyWarning
 from klpd.policy.manifest import parse_manifest
+from klpd.policy.read import Checked
 from klpd.report import (
     Defence,
     DefenceState,
@@ -157,23 +159,31 @@ class Computer:
     def names(self) -> Names:
         return NAMES
 
-    def policy_files(self) -> tuple[str, ...]:
-        return (FILE,)
+    def policy_files(self) -> tuple[tuple[str, ...], tuple[PolicyError, ...]]:
+        return (FILE,), ()
 
-    def policy_complaints(self, file: str) -> tuple[PolicyError, ...]:
-        if file != "broken.toml":
-            return ()
-        return tuple(PolicyError("no such key", file=file, line=line, column=1) for line in (3, 4))
+    def policy_checked(self, files: tuple[str, ...], *, unsafe: bool) -> dict[str, Checked]:
+        return {each: self._checked(each, unsafe=unsafe) for each in files or (FILE,)}
+
+    def _checked(self, file: str, *, unsafe: bool) -> Checked:
+        if file == "broken.toml":
+            return Checked(tuple(PolicyError("no such key", file=file, line=line, column=1) for line in (3, 4)))
+        if file == "theirs.toml" and not unsafe:
+            return Checked((PolicyError("it belongs to user 1000", file=file, exposed=True),))
+        return Checked(warnings=(PolicyWarning("never decides", file, 7),) if file == "shadowed.toml" else ())
 
     def policy_text(self, file: str) -> str:
-        assert file == FILE
+        if file != FILE:
+            raise UsageError(f"cannot read {file}")
         return '[policy]\ndefault = "allow"\n'
 
-    def manifest_files(self) -> tuple[str, ...]:
-        return ("/etc/klpd/livepatches.d/lp.toml",)
+    def manifest_files(self) -> tuple[tuple[str, ...], tuple[PolicyError, ...]]:
+        return ("/etc/klpd/livepatches.d/lp.toml",), ()
 
-    def manifest(self, file: str) -> Manifest:
+    def manifest(self, file: str) -> Manifest | None:
         match file:
+            case "mask.toml":
+                return None
             case "broken.toml":
                 complaints = [PolicyError("no such key", file=file, line=line, column=1) for line in (3, 4)]
                 raise PolicyError.of(complaints)
@@ -278,17 +288,10 @@ def test_who_waits_leaves_with_one_interrupt_and_cancels_nothing() -> None:
 def test_blockers_are_shown_once_or_not_at_all_where_no_transition_runs() -> None:
     shown = run(requests.Blockers(follow=False), Klpd(transitions=[TRANSITION]))
     assert shown.out.startswith("klp_v3: patching, 1 of 134 tasks left, for ")
-    assert "no job of klpd's began it" in shown.out
     nothing = Outcome(ExitStatus.OK, "no transition runs\n", "")
     assert run(requests.Blockers(follow=False), Klpd()) == nothing
     assert run(requests.Blockers(follow=True), Klpd()) == nothing
     assert run(requests.Blockers(follow=False), Klpd(), json=True).out == "{}\n"
-
-
-def test_blockers_of_a_job_are_told_what_klpd_will_do() -> None:
-    running = job(JobState.RUNNING, StepState.RUNNING)
-    klpd = Klpd(transitions=[TRANSITION], status_=replace(STATUS, jobs=(running,)))
-    assert "klpd reverses it" in run(requests.Blockers(follow=False), klpd).out
 
 
 def test_blockers_followed_as_json_are_a_line_for_each_change_and_an_empty_object_at_the_end(
@@ -497,12 +500,31 @@ def test_all_that_is_wrong_with_policy_files_is_told() -> None:
     assert outcome == Outcome(ExitStatus.USAGE, "a.toml: ok\n", complaints)
 
 
+def test_a_warning_is_told_and_is_no_error() -> None:
+    warning = "shadowed.toml:7: warning: never decides"
+    outcome = run(requests.PolicyCheck(("shadowed.toml",)), None)
+    assert outcome == Outcome(ExitStatus.OK, "shadowed.toml: ok\n", f"klpctl: {warning}\n")
+    as_json = run(requests.PolicyCheck(("shadowed.toml",)), None, json=True)
+    assert (as_json.status, json.loads(as_json.out)) == (ExitStatus.OK, {"shadowed.toml": [warning]})
+
+
+def test_who_checks_files_of_others_is_told_how() -> None:
+    outcome = run(requests.PolicyCheck(("theirs.toml",)), None)
+    assert outcome.status == ExitStatus.USAGE
+    assert outcome.err.splitlines()[0] == "klpctl: theirs.toml: it belongs to user 1000"
+    assert "klpctl policy check --unsafe" in outcome.err.splitlines()[1]
+    unsafe = run(requests.PolicyCheck(("theirs.toml",), unsafe=True), None)
+    assert unsafe == Outcome(ExitStatus.OK, "theirs.toml: ok\n", "")
+
+
 @pytest.mark.parametrize(
     ("manifest", "module", "checked"),
     [
         ("lp.toml", "lp.ko", "lp.toml"),
         ("other.toml", "", "other.toml"),
         ("wrong.toml", "", "wrong.toml"),
+        ("mask.toml", "", "mask.toml"),
+        ("mask.toml", "lp.ko", "mask.toml"),
         ("", "", "/etc/klpd/livepatches.d/lp.toml"),
     ],
 )
@@ -549,6 +571,57 @@ def test_a_module_whose_manifest_makes_no_sense_is_shown_all_the_same() -> None:
 
 def test_policy_files_are_printed_with_their_names() -> None:
     assert run(Bare.POLICY_CAT, None).out == f'# {FILE}\n[policy]\ndefault = "allow"\n\n'
+
+
+def test_policy_files_that_cannot_be_read_keep_no_others_from_being_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    complaint = PolicyError("cannot be read: a link leads to nothing", file="10-a.toml")
+    monkeypatch.setattr(Computer, "policy_files", lambda _self: (("20-b.toml", FILE), (complaint,)))
+    outcome = run(Bare.POLICY_CAT, None)
+    assert outcome.status == ExitStatus.USAGE
+    assert outcome.out == f'# {FILE}\n[policy]\ndefault = "allow"\n\n'
+    assert outcome.err.splitlines() == [f"klpctl: {complaint}", "klpctl: cannot read 20-b.toml"]
+    as_json = run(Bare.POLICY_CAT, None, json=True)
+    assert json.loads(as_json.out) == {FILE: '[policy]\ndefault = "allow"\n'}
+
+
+def test_who_may_not_read_the_policy_cannot_tell_without_klpd(monkeypatch: pytest.MonkeyPatch) -> None:
+    def policy(_self: Computer) -> Policy:
+        wrong = PolicyError("no such key", file="50.toml", line=1)
+        raise PolicyError.of([wrong, PolicyError("cannot be read", file="60.toml", forbidden=True)])
+
+    monkeypatch.setattr(Computer, "policy", policy)
+    with pytest.raises(CannotTellError, match=r"50\.toml:1: no such key\n60\.toml: cannot be read\nask as root"):
+        run(requests.Check("lp.ko"), None)
+
+
+def test_a_policy_that_is_wrong_is_told_as_such_without_klpd(monkeypatch: pytest.MonkeyPatch) -> None:
+    def policy(_self: Computer) -> Policy:
+        raise PolicyError("no such key", file="50.toml", line=1)
+
+    monkeypatch.setattr(Computer, "policy", policy)
+    with pytest.raises(PolicyError, match="no such key"):
+        run(requests.Check("lp.ko"), None)
+
+
+def test_a_directory_of_manifests_that_is_no_good_keeps_no_others_from_being_checked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    complaint = PolicyError("a link leads to nothing", file="/etc/klpd/livepatches.d")
+    monkeypatch.setattr(Computer, "manifest_files", lambda _self: (("lp.toml",), (complaint,)))
+    outcome = run(requests.ManifestCheck("", ""), None)
+    assert outcome == Outcome(ExitStatus.USAGE, "lp.toml: ok\n", f"klpctl: {complaint}\n")
+
+
+def test_manifests_of_the_site_that_contradict_each_other_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    states = Manifest("a.toml", declares({1: 1}, file="a.toml"), sha256="0" * 64)
+    none = Declaration((), stateless=(Rule(RuleKind.DECLARED, "b.toml", 3),))
+    manifests = {"a.toml": states, "b.toml": Manifest("b.toml", none, sha256="0" * 64)}
+    monkeypatch.setattr(Computer, "manifest_files", lambda _self: (tuple(manifests), ()))
+    monkeypatch.setattr(Computer, "manifest", lambda _self, file: manifests[file])
+    outcome = run(requests.ManifestCheck("", ""), None)
+    assert (outcome.status, outcome.out) == (ExitStatus.USAGE, "a.toml: ok\n")
+    assert outcome.err.startswith("klpctl: b.toml:3: the livepatch with sha256 000")
+    assert "is declared to change no state, but a.toml:1 declares state 0x1 version 1" in outcome.err
 
 
 def test_policy_files_come_as_json_with_what_is_wrong_or_what_they_say() -> None:

@@ -8,6 +8,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,12 +21,12 @@ from tests.unit.ctl.examples import STATUS
 from tests.unit.private_bus import message_bus, on_bus, service
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     Process = subprocess.Popen[str]
 
 TIMEOUT = 30
+SYS_READ = {"x86_64": 0}.get(os.uname().machine, 63)  # the generic number, as arm64 has it
 
 
 @pytest.fixture(scope="module")
@@ -300,3 +302,40 @@ def test_what_is_no_file_is_a_usage_error(bus: str, tmp_path: Path, kind: str) -
     assert done.returncode == ExitStatus.USAGE
     assert done.stderr.startswith("klpctl: ")
     assert str(path) in done.stderr
+
+
+@pytest.mark.usefixtures("klpd")
+@pytest.mark.parametrize("command", [("apply", "-"), ("plan", "apply", "-"), ("check", "-"), ("inspect", "-")])
+def test_ctrl_c_ends_whoever_waits_for_standard_input(bus: str, command: tuple[str, ...]) -> None:
+    process = start(bus, *command)
+    wait_until(lambda: reads_standard_input(process))
+    process.send_signal(signal.SIGINT)
+    assert process.wait(TIMEOUT) == -signal.SIGINT
+    assert process.communicate() == ("", "")
+
+
+def reads_standard_input(process: Process) -> bool:
+    call = Path(f"/proc/{process.pid}/syscall").read_text().split()
+    return call[:2] == [str(SYS_READ), "0x0"]
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + TIMEOUT
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("module", ["klpd.ctl.cli", "klpd.errors", "argparse"])
+def test_ctrl_c_while_klpctl_is_being_imported_leaves_no_traceback(module: str) -> None:
+    program = (
+        "import os, runpy, signal, sys\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, *_more):\n"
+        f"        if name == {module!r}: os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "sys.argv = ['klpctl', 'jobs']\n"
+        "runpy.run_module('klpd.ctl', run_name='__main__', alter_sys=True)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")

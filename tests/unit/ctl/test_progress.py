@@ -71,6 +71,16 @@ def test_the_live_line_tells_what_a_job_waits_for() -> None:
     assert live_text(job(JobState.WAITING), 80) == "waiting for its turn; klpctl jobs lists what comes before it"
 
 
+def test_what_a_job_waits_for_is_told_once_where_no_terminal_is() -> None:
+    out = io.StringIO()
+    display = PlainLines(out)
+    for _each in range(2):
+        display.report(job(JobState.WAITING, message="waiting for job 3: apply klp_v1"))
+    display.report(job(JobState.RUNNING, RUNNING))
+    assert out.getvalue() == "waiting for job 3: apply klp_v1\nloading klp_v3 ...\n"
+    assert live_text(job(JobState.WAITING, message="waiting for job 3"), 80) == "waiting for job 3"
+
+
 def test_the_live_line_leaves_the_terminal_to_polkit() -> None:
     assert live_text(job(JobState.AUTHORIZING), 80) == ""
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from klpd.ctl.page import Page
 from klpd.ctl.show_verdict import show_plan, show_verdict
-from klpd.model import Decision, Finding, Outcome, Prospect, Rule, RuleKind
+from klpd.model import Admission, Decision, Finding, Outcome, Rule, RuleKind
 from klpd.report import PlanReport
 from tests.unit.ctl.examples import APPROVED, NAMES, OPEN, PLAN, REFUSED_PLAN, STICKY, VETOED, assessed, text_of
 
@@ -64,7 +64,7 @@ def test_what_a_loader_and_apply_get_is_not_told_twice_where_the_verdict_says_it
 
 
 def test_what_a_loader_or_apply_gets_beside_the_verdict_is_told_before_it_with_the_reason() -> None:
-    refused = Prospect(Outcome.REFUSED, (finding("lp.ko lies elsewhere", Decision.DENY, "move it"),))
+    refused = Admission(Outcome.REFUSED, (finding("lp.ko lies elsewhere", Decision.DENY, "move it"),))
     assert text_of(show_verdict(assessed(APPROVED, insmod=refused), Page(), NAMES)).splitlines()[-5:] == [
         "insmod: refused",
         "  lp.ko lies elsewhere",
@@ -75,7 +75,7 @@ def test_what_a_loader_or_apply_gets_beside_the_verdict_is_told_before_it_with_t
 
 
 def test_in_audit_mode_a_veto_says_that_the_livepatch_is_let_in_all_the_same() -> None:
-    let_in = Prospect(Outcome.LET_IN, (finding("in audit mode it is let in and recorded"),))
+    let_in = Admission(Outcome.LET_IN, (finding("in audit mode it is let in and recorded"),))
     assert text_of(show_verdict(assessed(VETOED, let_in, let_in), Page(), NAMES)).splitlines()[-5:] == [
         "insmod: let in all the same",
         "  in audit mode it is let in and recorded",

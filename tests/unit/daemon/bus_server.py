@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import resource
+import sys
 import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
@@ -61,6 +62,10 @@ def content(call: Call) -> str:
         return file.read().decode()
 
 
+ENDED_BY_ITSELF = 3
+"""The exit status once the bus is gone."""
+
+
 def contents(files: Iterable[tuple[BinaryIO, str]]) -> list[tuple[str, str]]:
     found = []
     for file, name in files:
@@ -93,9 +98,12 @@ def main() -> None:
         },
         lambda: {"Number": 7},
     )
+    bus.when_closed(loop.quit)
     bus.own("org.klpd1.Test")
     print("ready", flush=True)
     loop.run()
+    published.emit("Announced", "that nobody hears")
+    sys.exit(ENDED_BY_ITSELF)
 
 
 if __name__ == "__main__":

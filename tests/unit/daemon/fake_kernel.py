@@ -46,14 +46,14 @@ class FakeKernel:
     calls: list[str] = field(default_factory=list)
     on_look: Callable[[int], None] = lambda _looks: None
     busy_removals: int = 0
-    reversal_lasting: int = 0
+    reversal_lasting: int | None = 0
     before_write: list[Callable[[], None]] = field(default_factory=list)
-    _looks: int = 0
+    looks: int = 0
     _left: int | None = None
 
     def stack(self) -> Stack:
-        self._looks += 1
-        self.on_look(self._looks)
+        self.looks += 1
+        self.on_look(self.looks)
         if self.now.transition is not None and self._left is not None:
             if self._left == 0:
                 self.settle()

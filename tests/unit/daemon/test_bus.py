@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tempfile
 import time
 from typing import TYPE_CHECKING
@@ -10,7 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 from gi.repository import Gio, GLib
 
-from tests.unit.private_bus import message_bus, service
+from tests.unit.daemon.bus_server import ENDED_BY_ITSELF
+from tests.unit.private_bus import message_bus, on_bus, service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -204,3 +207,13 @@ def test_calls_leave_no_memory_behind(client: Gio.DBusConnection) -> None:
     time.sleep(0.1)
     # A leak of 2 kB a call would be 6 MB.
     assert memory_after(3000) - before < 2000
+
+
+def test_a_bus_that_goes_away_ends_nobody_who_has_something_left_to_do() -> None:
+    command = [sys.executable, "-m", "tests.unit.daemon.bus_server"]
+    with message_bus() as where:
+        server = subprocess.Popen(command, env=on_bus(where), stdout=subprocess.PIPE, text=True)
+        assert server.stdout is not None
+        assert server.stdout.readline() == "ready\n"
+    with server:
+        assert server.wait(TIMEOUT_MS / 1000) == ENDED_BY_ITSELF

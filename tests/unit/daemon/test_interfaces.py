@@ -12,7 +12,7 @@ from gi.repository import Gio
 
 from klpd.daemon.authority import PolkitAction
 from klpd.daemon.bus import read_interface
-from klpd.daemon.sequence import CanceledError
+from klpd.daemon.course import CanceledError
 from klpd.errors import KlpdError
 from klpd.plain import PlainError
 from klpd.report import JOB_INTERFACE, LIVEPATCH_INTERFACE, MANAGER_INTERFACE

@@ -47,6 +47,38 @@ def test_fields_are_encoded_as_journald_reads_them(value: str, encoded: bytes) -
     assert encode({"FIELD": value}) == encoded
 
 
+def test_what_is_too_long_is_cut_to_text_and_the_entry_says_so() -> None:
+    entry = encode({"MESSAGE": "ä" * 100_000, "KLPD_FINDINGS": '{"x": "' + "y" * 100_000 + '"}', "KLPD_PID": "7"})
+    message, pid, cut = entry.decode().splitlines()
+    assert message.startswith("MESSAGE=äää")
+    assert message.endswith("ä... (cut)")
+    assert (pid, cut) == ("KLPD_PID=7", "KLPD_CUT=MESSAGE KLPD_FINDINGS")
+
+
+def test_an_entry_has_a_bound_however_many_fields_are_long() -> None:
+    entry = encode({f"FIELD{number}": "x" * 1_000_000 for number in range(50)} | {"PRIORITY": "4"})
+    assert len(entry) < 170_000
+    assert b"\nPRIORITY=... (cut)\n" in entry
+
+
+def test_a_large_entry_arrives_even_where_a_socket_takes_little(journald: socket.socket) -> None:
+    journal = Journal(journald.getsockname())
+    journal.event(
+        MessageId.LOAD_VETOED, logging.WARNING, "vetoed: " + "x" * 1_000_000, {"KLPD_REASON": "y" * 1_000_000}
+    )
+    (usual,) = received(journald)
+    assert usual.startswith(b"MESSAGE=vetoed: xxx")
+    assert 7_900 < len(usual) < 8_300
+    journal._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # the kernel makes the least of it
+    journal.event(
+        MessageId.LOAD_VETOED, logging.WARNING, "vetoed: " + "x" * 1_000_000, {"KLPD_REASON": "y" * 1_000_000}
+    )
+    (least,) = received(journald)
+    assert least.startswith(b"MESSAGE=vetoed: xxx")
+    assert b"MESSAGE_ID=" + MessageId.LOAD_VETOED.encode() in least
+    assert least.endswith(b"KLPD_CUT=MESSAGE KLPD_REASON\n")
+
+
 def test_an_event_carries_its_message_id_and_fields(journald: socket.socket) -> None:
     journal = Journal(journald.getsockname())
     journal.event(MessageId.LOAD_VETOED, logging.WARNING, "vetoed", {"KLPD_LIVEPATCH": "klp_one"})

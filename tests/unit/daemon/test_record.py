@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ from klpd.kernel.guard_abi import Attribute, GuardEvent, GuardMode, GuardVerdict
 from klpd.kernel.threads import Thread
 from klpd.messages import MessageId
 from klpd.model import Decision, Finding, Rule, RuleKind, Verdict
+from klpd.plain import from_plain
+from klpd.report import PolicyReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,7 +65,7 @@ def recorded(tmp_path: Path) -> Iterator[Callable[[Callable[[Record], None]], di
 
         def fields(write: Callable[[Record], None]) -> dict[str, str]:
             write(Record(Journal(receiver.getsockname())))
-            lines = receiver.recv(1 << 16).decode().splitlines()
+            lines = receiver.recv(1 << 20).decode().splitlines()
             return dict(line.split("=", 1) for line in lines)
 
         yield fields
@@ -236,3 +239,29 @@ def test_a_write_is_told_with_what_became_of_it_and_why(
     assert fields["MESSAGE_ID"] == kind
     assert fields.get("KLPD_REASON", "").startswith(reason)
     assert (fields["KLPD_LIVEPATCH"], fields["KLPD_ATTRIBUTE"], fields["KLPD_COMMAND"]) == ("klp_one", "enabled", "sh")
+
+
+@pytest.mark.parametrize(("length", "count"), [(10, 1), (900_000, 1), (200, 2000), (20_000, 300)])
+def test_a_veto_has_its_entry_whatever_its_rules_say(
+    entry: Callable[[GuardEvent, Judged | None], dict[str, str]], length: int, count: int
+) -> None:
+    allowed = Finding(Decision.ALLOW, "state-change", RULE, "x" * length, state=1)
+    denied = Finding(Decision.DENY, "livepatch-rule", RULE, "y" * length)
+    verdict = Verdict("load", "klp_one", Decision.DENY, (), (*[allowed] * (count - 1), denied))
+    fields = entry(EVENT, Judged(FILE, "d1", verdict, obstructed=True))
+    assert fields["MESSAGE_ID"] == MessageId.LOAD_VETOED
+    assert fields["KLPD_REASON"].startswith("yyy")
+    told = from_plain(Verdict, json.loads(fields["KLPD_FINDINGS"]))
+    assert told.reasons
+    if (length, count) == (10, 1):
+        assert (told, "KLPD_CUT" in fields) == (verdict, False)
+    else:
+        assert "KLPD_FINDINGS" in fields["KLPD_CUT"]
+
+
+def test_a_policy_with_many_faults_is_told_of_with_how_many_more(
+    recorded: Callable[[Callable[[Record], None]], dict[str, str]],
+) -> None:
+    report = PolicyReport("enforce", "deny", "deny", (), errors=tuple(f"{number}.toml: wrong" for number in range(30)))
+    fields = recorded(lambda record: record.policy_rejected(report))
+    assert fields["MESSAGE"].endswith("; 19.toml: wrong; and 10 more")

@@ -9,16 +9,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from klpd.daemon.sequence import CanceledError, Sequence
+from klpd.daemon.course import CanceledError, Course
+from klpd.daemon.judged import JudgedKernel
+from klpd.daemon.sequence import Sequence
 from klpd.errors import JobError, OvertakenError, TimedOutError, VetoedError
 from klpd.judge.planner import Plan, plan_apply, plan_disable, plan_revert
 from klpd.judge.rules import Mode, OnTimeout, Permission, Policy, Ruling, StateRule, TransitionRules, Way
 from klpd.judge.steps import Step
 from klpd.judge.verdict import judge
 from klpd.model import Force, Load, Rule, RuleKind, State
+from klpd.report import Prospect
 from tests.unit.daemon.fake_kernel import FakeKernel, livepatch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from klpd.model import Livepatch
     from klpd.report import StepState, Straggler
 
@@ -37,7 +42,8 @@ class Notes:
     steps: list[tuple[int, str]] = field(default_factory=list)
     parts: list[float] = field(default_factory=list)
     stragglers: list[str] = field(default_factory=list)
-    reversals: int = 0
+    courses: list[Course] = field(default_factory=list)
+    prospects: list[Prospect | None] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     approved: list[str] = field(default_factory=list)
 
@@ -48,8 +54,11 @@ class Notes:
         self.parts.append(part)
         self.stragglers = [each.command for each in stragglers]
 
-    def reversing(self) -> None:
-        self.reversals += 1
+    def course(self, course: Course) -> None:
+        self.courses.append(course)
+
+    def prospect(self, prospect: Prospect | None) -> None:
+        self.prospects.append(prospect)
 
     def note(self, message: str) -> None:
         self.notes.append(message)
@@ -61,8 +70,15 @@ def kernel(*known: Livepatch, lasting: int | None = 1) -> FakeKernel:
 
 def run(fake: FakeKernel, plan: Plan, *, policy: Policy = POLICY, cancel: threading.Event | None = None) -> Notes:
     notes = Notes()
-    Sequence(fake, lambda: policy, str.encode, notes.approved.append, notes, cancel or threading.Event()).run(plan)
+    sequence(fake, notes, lambda: policy, cancel).run(plan)
     return notes
+
+
+def sequence(
+    fake: FakeKernel, notes: Notes, policy: Callable[[], Policy], cancel: threading.Event | None = None
+) -> Sequence:
+    judged = JudgedKernel(fake, policy, str.encode)
+    return Sequence(judged, notes.approved.append, notes, cancel or threading.Event())
 
 
 def test_apply_loads_and_removes_what_was_replaced() -> None:
@@ -324,9 +340,9 @@ def test_a_stack_that_never_keeps_still_is_given_up() -> None:
 # --- Taken up again ---
 
 
-def resume(fake: FakeKernel, plan: Plan, first: int = 0, at_rest: frozenset[str] = frozenset()) -> Notes:
+def resume(fake: FakeKernel, plan: Plan, first: int = 0, course: Course | None = None) -> Notes:
     notes = Notes()
-    Sequence(fake, lambda: POLICY, str.encode, notes.approved.append, notes).resume(plan, first, at_rest)
+    sequence(fake, notes, lambda: POLICY).resume(plan, first, course)
     return notes
 
 
@@ -378,14 +394,19 @@ def test_a_disabling_is_begun_or_watched(*, begun: bool) -> None:
 
 
 @pytest.mark.parametrize("begun", [False, True])
-def test_a_reversal_is_begun_once(*, begun: bool) -> None:
+@pytest.mark.parametrize("forwards", [False, True])
+def test_a_reversal_is_begun_once_whichever_way_it_goes(*, begun: bool, forwards: bool) -> None:
     fake = kernel(ONE, lasting=None)
     fake.load(b"klp_one", "klp_one")
+    if forwards:  # what is reversed goes back itself
+        fake.reversal_lasting = 5
+        fake.set_enabled("klp_one", enabled=False)
     plan = plan_revert(fake.now, (), POLICY)
     if begun:
-        fake.set_enabled("klp_one", enabled=False)
-    resume(fake, plan)
-    assert fake.calls == ["load klp_one", "disable klp_one", "remove klp_one"]
+        fake.set_enabled("klp_one", enabled=forwards)
+    resume(fake, plan, course=Course(goal=forwards, enabled=forwards, since=0.0, reversal=True))
+    back = ["disable klp_one", "enable klp_one"] if forwards else ["disable klp_one", "remove klp_one"]
+    assert fake.calls == ["load klp_one", *back]
 
 
 def test_what_somebody_else_took_back_meanwhile_is_an_error() -> None:
@@ -398,20 +419,46 @@ def test_what_somebody_else_took_back_meanwhile_is_an_error() -> None:
         resume(fake, plan)
 
 
-@pytest.mark.parametrize("begun", [False, True])
-def test_reversing_for_want_of_time_is_brought_to_its_end_and_told(*, begun: bool) -> None:
+APPLY_ONE = Plan("apply klp_one", (Step(Load(ONE), judge(kernel().now, Load(ONE), POLICY)),))
+TAKEN_BACK = [CanceledError("canceled: the transition of klp_one was reversed"), TimedOutError("it took too long")]
+
+
+def taken_back(ending: JobError) -> Course:
+    return Course(goal=True, enabled=False, since=0.0, ending=ending)
+
+
+@pytest.mark.parametrize("ending", TAKEN_BACK, ids=["canceled", "overdue"])
+@pytest.mark.parametrize("over", [False, True])
+def test_a_job_that_took_its_transition_back_ends_with_the_reason_that_it_had(*, ending: JobError, over: bool) -> None:
+    fake = kernel(ONE, lasting=None)
+    fake.reversal_lasting = 2
+    fake.load(b"klp_one", "klp_one")
+    fake.set_enabled("klp_one", enabled=False)
+    if over:
+        fake.settle()
+    notes = Notes()
+    with pytest.raises(type(ending), match=str(ending)):
+        sequence(fake, notes, lambda: POLICY).resume(APPLY_ONE, 0, taken_back(ending))
+    assert fake.calls == ["load klp_one", "disable klp_one", "remove klp_one"]
+    assert notes.steps == [(0, "running"), (0, "failed")]
+
+
+@pytest.mark.parametrize("ending", TAKEN_BACK, ids=["canceled", "overdue"])
+def test_what_was_about_to_be_taken_back_is(ending: JobError) -> None:
     fake = kernel(ONE, lasting=None)
     fake.load(b"klp_one", "klp_one")
-    if begun:
-        fake.set_enabled("klp_one", enabled=False)
-    with pytest.raises(JobError, match="restarted while it reversed the transition of klp_one: that is done"):
-        Sequence(fake, lambda: POLICY, str.encode, Notes().approved.append, Notes()).end_reversal(Load(ONE))
+    cancel = threading.Event()
+    if isinstance(ending, CanceledError):
+        cancel.set()
+    with pytest.raises(type(ending)):
+        sequence(fake, Notes(), lambda: POLICY, cancel).resume(APPLY_ONE, 0, taken_back(ending))
     assert fake.calls == ["load klp_one", "disable klp_one", "remove klp_one"]
 
 
-def test_reversing_what_had_ended_is_told_as_such() -> None:
+def test_what_had_ended_before_it_was_taken_back_is_done() -> None:
     fake = kernel(ONE)
     fake.install(ONE)
-    with pytest.raises(JobError, match="it had come to its end already"):
-        Sequence(fake, lambda: POLICY, str.encode, Notes().approved.append, Notes()).end_reversal(Load(ONE))
+    notes = Notes()
+    sequence(fake, notes, lambda: POLICY).resume(APPLY_ONE, 0, taken_back(TAKEN_BACK[1]))
     assert fake.calls == []
+    assert notes.steps == [(0, "running"), (0, "done")]

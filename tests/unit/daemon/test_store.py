@@ -147,10 +147,44 @@ def test_the_history_of_another_boot_is_none_of_this_one(tmp_path: Path) -> None
     assert Store(tmp_path).history.moments == (Moment(),)
 
 
-def test_coming_back_forgets_what_lay_between() -> None:
+def test_a_change_can_be_undone_also_where_it_led_to_what_was_there_before() -> None:
+    disabled = History("boot").then(moment("one")).then(moment())
+    assert disabled.before == moment("one")
+
+
+def test_undoing_goes_further_back_each_time() -> None:
     history = History("boot").then(moment("one")).then(moment("two"))
-    assert history.before == moment("one")
-    assert history.then(moment("one")).before == Moment()
+    undone = history.set_out(undoing=True).then(moment("one")).arrived()
+    assert undone.before == Moment()
+    assert undone.set_out(undoing=True).then(moment()).arrived().before is None
+
+
+def test_what_lies_on_a_way_back_is_no_moment_of_its_own() -> None:
+    history = History("boot").then(moment("one")).then(moment("two")).set_out(undoing=True).then(moment())
+    assert history.then(moment("one")).arrived() == History("boot").then(moment("one"))
+    assert history.arrived().before == moment("two")  # it ended half way
+
+
+def test_going_back_to_a_time_that_is_named_can_be_undone_itself() -> None:
+    history = History("boot").then(moment("one")).then(moment("two"))
+    back = history.set_out(undoing=False).then(moment()).then(moment("one")).arrived()
+    assert back.before == moment("two")
+
+
+def test_that_a_file_is_known_later_is_no_change() -> None:
+    unknown = History("boot").then(Moment((Member("one"),)))
+    known = unknown.then(moment("one"))
+    assert known.moments == (Moment(), moment("one"))
+    assert known.then(Moment((Member("one"),))) == known
+
+
+def test_a_way_back_that_is_under_way_outlives_a_restart(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.observe(Stack().after(Load(stored("klp_one"))))
+    store.set_out(undoing=True)
+    again = Store(tmp_path)
+    again.observe(Stack())
+    assert again.history.moments == (Moment(),)
 
 
 def test_nothing_was_before_the_beginning() -> None:

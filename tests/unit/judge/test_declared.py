@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from klpd.judge.declared import COMPATIBLE
+from klpd.judge.declared import COMPATIBLE, contradicting
 from klpd.judge.drift import find_drift
 from klpd.judge.permissions import never_objects, permits, write_permissions
 from klpd.judge.rules import Comparison, Manifest, StateRule, VersionRange, Way
@@ -357,3 +357,53 @@ def test_one_of_which_more_may_be_declared_does_not_go_nor_what_it_may_make_stic
         assert (verdict.decision, unknowns(verdict)) == (Decision.UNKNOWN, ["hidden"])
     assert not any(permits(each.enabled) for each in write_permissions(hidden, policy()))
     assert not never_objects(policy(), [HIDDEN])
+
+
+# --- Declared to have none ---
+
+NOBODY = Declaration((), stateless=(Rule(RuleKind.DECLARED, OLD, 3),))
+
+
+@pytest.mark.parametrize(
+    ("load", "message"),
+    [
+        (Load(livepatch("new", {0x61: 1}, declared=NOBODY)), "it carries state 0x61 version 1"),
+        (kpatch("new", NOBODY + declares({0x61: 2})), f"{MANIFEST}:1 declares state 0x61 version 2"),
+        (kpatch("new", declares({0x61: 2}) + NOBODY), f"{MANIFEST}:1 declares state 0x61 version 2"),
+    ],
+)
+def test_no_states_where_there_are_some_is_a_contradiction(load: Load, message: str) -> None:
+    (denial,) = denials(judge(stack(), load, policy()))
+    assert (denial.code, str(denial.rule)) == ("declaration-contradicted", f"{OLD}:3")
+    assert denial.message == f"new is declared to change no state, but {message}"
+
+
+def test_so_it_is_where_the_sites_manifests_say_one_and_the_other() -> None:
+    new = livepatch("new", None)
+    manifests = (Manifest(OLD, NOBODY, build_id=new.build_id), Manifest(MANIFEST, declares({1: 1}), sha256=new.digest))
+    (denial,) = denials(judge(stack(), Load(new), policy(manifests=manifests)))
+    assert denial.code == "declaration-contradicted"
+
+
+def test_no_states_where_there_are_none_is_none() -> None:
+    assert judge(stack(), Load(livepatch("new", (), declared=NOBODY)), STRICT).decision is Decision.ALLOW
+    assert judge(stack(), kpatch("new", NOBODY + NOBODY), STRICT).decision is Decision.ALLOW
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "told"),
+    [
+        (Manifest(OLD, NOBODY, build_id="ab"), Manifest(MANIFEST, declares({1: 1}), build_id="ab"), [f"{OLD}:3"]),
+        (Manifest(OLD, declares({1: 2}, file=OLD), "1"), Manifest(MANIFEST, declares({1: 1}), "1"), [f"{MANIFEST}:1"]),
+        (Manifest(OLD, declares({1: 1}, file=OLD), "1"), Manifest(MANIFEST, declares({1: 1}), "1"), []),
+        (Manifest(OLD, NOBODY, "1", "ab"), Manifest(MANIFEST, declares({1: 1}), "2", "ab"), []),
+        (Manifest(OLD, NOBODY, "1", "ab"), Manifest(MANIFEST, declares({1: 1}), None, "ab"), [f"{OLD}:3"]),
+        (Manifest(OLD, NOBODY, "1"), Manifest(MANIFEST, declares({1: 1}), None, "ab"), []),
+        (Manifest(OLD, NOBODY, "1", "ab"), Manifest(MANIFEST, declares({1: 1}), "1", "cd"), []),
+        (Manifest(OLD, NOBODY, "1", "ab"), Manifest(MANIFEST, declares({1: 1}), "1"), [f"{OLD}:3"]),
+    ],
+)
+def test_manifests_are_held_against_each_other_where_they_are_about_the_same_livepatch(
+    one: Manifest, other: Manifest, told: list[str]
+) -> None:
+    assert [str(each.rule) for each in contradicting((one, other))] == told

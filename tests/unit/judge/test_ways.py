@@ -11,7 +11,7 @@ import pytest
 from klpd.judge.planner import plan_apply
 from klpd.judge.rules import Mode
 from klpd.judge.ways import Gate, Source, assess, by_apply, gate_of
-from klpd.model import Decision, Declaration, Leftover, Outcome, Prospect
+from klpd.model import Admission, Decision, Declaration, Leftover, Outcome
 from tests.builders import denying, installed, livepatch, policy, stack
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ DENIED = policy(default=denying())
 AUDITED = policy(default=denying(), mode=Mode.AUDIT)
 
 
-def codes(prospect: Prospect | None) -> list[str]:
-    assert prospect is not None
-    return [each.code for each in prospect.reasons]
+def codes(admission: Admission | None) -> list[str]:
+    assert admission is not None
+    return [each.code for each in admission.reasons]
 
 
 def outcomes(assessment: Assessment) -> tuple[str, str]:
@@ -42,7 +42,7 @@ def test_what_every_rule_allows_goes_in_by_either_way() -> None:
     found = assess(stack(), NEW, policy(), IN_TREE, Gate.CLOSED)
     assert found.decision is Decision.ALLOW
     assert outcomes(found) == ("allowed", "allowed")
-    assert found.insmod == found.apply == Prospect(Outcome.ALLOWED)
+    assert found.insmod == found.apply == Admission(Outcome.ALLOWED)
 
 
 def test_what_a_rule_denies_goes_in_by_neither_and_both_say_why() -> None:

@@ -28,7 +28,7 @@ def state(state_id: int, version: int, *, sticky: bool = False, restores: bool |
     ("values", "declaration"),
     [
         ((), UNDECLARED),
-        (("none",), Declaration(())),
+        (("none",), Declaration((), stateless=(RULE,))),
         (("0x1001:2",), Declaration((state(0x1001, 2),))),
         (("4097:0x2:sticky",), Declaration((state(0x1001, 2, sticky=True),))),
         (("1:2:restores",), Declaration((state(1, 2, restores=True),))),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tests.unit.policy.site import Site
 
 SIXTY_FOUR = "0" * 64
+LONG = "x" * 301
 LIBRARY = Path(os.__file__).parent
 
 # One wrong thing each: the text, and all that is said of it.
@@ -43,8 +44,30 @@ WRONG = [
     ('[[state]]\nid = "one"', "2:6: id: expected an integer, found a string"),
     ("[[state]]\nid = true", "2:6: id: expected an integer, found a boolean"),
     ('[[state]]\nid = 1\nsticky = "true"', "3:10: sticky: expected a boolean, found a string"),
-    ("[[state]]\nid = 1\nversions = [2]", "3:12: versions: expected a string, found an array"),
-    ("[[state]]\nid = 1\nversions = true", "3:12: versions: expected a string, found a boolean"),
+    (
+        "[[state]]\nid = 1\nversions = [2]",
+        '3:12: versions: expected a version, or a string of bounds such as ">=2, <5", found an array',
+    ),
+    (
+        "[[state]]\nid = 1\nversions = true",
+        '3:12: versions: expected a version, or a string of bounds such as ">=2, <5", found a boolean',
+    ),
+    (
+        "[[state]]\nid = 1\nversions = 1.5",
+        '3:12: versions: expected a version, or a string of bounds such as ">=2, <5", found a float',
+    ),
+    (
+        '[[state]]\nid = 1\nversions = "2"',
+        '3:12: versions: the only version is written without quotes, or as "==2"',
+    ),
+    (
+        '[[state]]\nid = 1\nversions = "two"',
+        '3:12: versions: expected bounds such as ">=2, <5", or a version without quotes',
+    ),
+    (
+        f'[[state]]\nid = 1\nversions = "{", ".join(["!=1"] * 4000)}"',
+        "3:12: versions: has 4000 bounds; at most 64 are taken",
+    ),
     ('[[livepatch]]\nverdict = "deny"\nmatch = { replace = 1 }', "3:21: replace: expected a boolean, found an integer"),
     # Tables.
     ("policy = 1", "1:10: policy: expected a table, found an integer"),
@@ -53,6 +76,27 @@ WRONG = [
     ('livepatch = "a"', "1:13: livepatch: expected an array of tables, found a string; write [[livepatch]]"),
     ("state = [1]", "1:10: state: expected a table, found an integer"),
     ('[[livepatch]]\nverdict = "deny"\nmatch = "a"', "3:9: match: expected a table, found a string"),
+    (
+        '[[livepatch]]\nverdict = "deny"\nmatch = ["x"]',
+        "3:9: match: expected a table, found an array; write [livepatch.match]",
+    ),
+    (
+        '[[livepatch]]\nverdict = "deny"\n[[livepatch.match]]\nname = "x"',
+        "3:1: match: expected a table, found an array; write [livepatch.match]",
+    ),
+    (
+        'policy.mode = "audit"\n[policy]\ndefault = "deny"',
+        '2:8: no TOML: "policy" cannot begin here: earlier lines have it, or what it is in, by a header, a key or a '
+        "value",
+    ),
+    (
+        'a = { b = 1 }\na."c d".e = 1',
+        '2:14: no TOML: "a.c d" cannot be added to: earlier lines have it, or what it is in, as a value',
+    ),
+    (
+        "[a.b.c]\nz = 9\n[a]\nb.c.t = 1",
+        '4:10: no TOML: "a.b.c" is a table with a header of its own; put the key under that',
+    ),
     # What has to be there.
     ("\n[[state]]\nsticky = true", '2:1: "id" is missing'),
     ('[[livepatch]]\nmatch = { name = "a" }', '1:1: "verdict" is missing'),
@@ -67,15 +111,20 @@ WRONG = [
         '2:14: on-timeout: expected "reverse" or "wait" or "force", found "kill"',
     ),
     *(
-        (text, f'{place}: on-timeout: forcing is denied; this takes force = "allow" as well')
-        for text, place in (
-            ('[transition]\non-timeout = "force"', "2:14"),
-            ('[transition]\non-timeout = "force"\nforce = "deny"', "2:14"),
-            ('[[livepatch]]\nmatch = { name = "a" }\non-timeout = "force"', "3:14"),
+        (text, f'{place}: on-timeout: forcing is denied; this takes force = "allow" as well (<site>:{line})')
+        for text, place, line in (
+            ('[transition]\non-timeout = "force"\nforce = "deny"', "2:14", 3),
             (
                 '[transition]\nforce = "allow"\n'
                 '[[livepatch]]\nmatch = { name = "a" }\non-timeout = "force"\nforce = "deny"',
                 "5:14",
+                6,
+            ),
+            (
+                '[[livepatch]]\nmatch = { name = "a*" }\nforce = "deny"\n'
+                '[[livepatch]]\nmatch = { name = "ab" }\non-timeout = "force"\nforce = "allow"',
+                "6:14",
+                3,
             ),
         )
     ),
@@ -96,7 +145,13 @@ WRONG = [
     ),
     ('[transition]\ntimeout = "0s"', '2:11: timeout: expected more than 0 and at most 1w, found "0s"'),
     ('[transition]\ntimeout = "8d"', '2:11: timeout: expected more than 0 and at most 1w, found "8d"'),
-    ('[policy]\nhold-timeout = "61s"', '2:16: hold-timeout: expected more than 0 and at most 60s, found "61s"'),
+    *(
+        (
+            f'[policy]\nhold-timeout = "{given}"',
+            f'2:16: hold-timeout: expected at least 100ms and at most 60s, found "{given}"',
+        )
+        for given in ("61s", "1us", "5ms", "99ms", "0s")
+    ),
     # States.
     ("[[state]]\nid = 0", "2:6: id: a state id is a number from 1 to 0xffffffffffffffff"),
     ("[[state]]\nid = -1", "2:6: id: a state id is a number from 1 to 0xffffffffffffffff"),
@@ -106,6 +161,30 @@ WRONG = [
     ('[[state]]\nid = 1\nversions = ">5, <3"', "3:12: versions: no version is in this range"),
     ("[[state]]\nid = 1\nversions = -1", "3:12: versions: a version is a number from 0 to 4294967295"),
     ("[[state]]\nid = 1\n[[state]]\nid = 0x1", "4:6: state 0x1 is given twice: the first is in line 2"),
+    # Texts.
+    *(
+        (text, f"{place} has 301 characters; at most 300 are taken")
+        for text, place in (
+            (f'[[state]]\nid = 1\nname = "{LONG}"', "3:8: name:"),
+            (f'[[livepatch]]\nverdict = "deny"\nmatch = {{ name = "a" }}\nreason = "{LONG}"', "4:10: reason:"),
+            (f'[[livepatch]]\nverdict = "deny"\nmatch = {{ signer = "{LONG}" }}', "3:20: signer:"),
+        )
+    ),
+    (
+        f'[[livepatch]]\nverdict = "deny"\nmatch = {{ name = "{"*a" * 10_000}" }}',
+        "3:18: name: has 20000 characters; at most 256 are taken",
+    ),
+    (f'[policy]\ndirectories = ["/{"x" * 4095}"]', "2:16: directories: has 4096 characters; at most 4095 are taken"),
+    # Patterns.
+    (
+        '[[livepatch]]\nverdict = "deny"\nmatch = { name = "lp_[[:digit:]]*" }',
+        '3:18: name: there is nothing like "[:...:]" in patterns; write the characters or a range, as in "[0-9]", '
+        'found "lp_[[:digit:]]*"',
+    ),
+    (
+        '[[livepatch]]\nverdict = "deny"\nmatch = { name = "lp_[" }',
+        '3:18: name: "[" without its "]", found "lp_["',
+    ),
     # Directories.
     *(
         (
@@ -152,7 +231,7 @@ WRONG = [
     ),
     ('[policy]\nuntrusted = "no"', '2:13: untrusted: expected "allow" or "deny", found "no"'),
     (
-        '[policy]\ntrusted-certificates = ["/dev/null", "here.pem"]',
+        '[policy]\ntrusted-certificates = ["/dev/null"]',
         "2:25: trusted-certificates: /dev/null: not a regular file",
     ),
     (
@@ -168,7 +247,35 @@ WRONG = [
 
 @pytest.mark.parametrize(("text", "message"), WRONG)
 def test_what_is_wrong_is_said_with_its_place(site: Site, text: str, message: str) -> None:
-    assert site.complaints(text) == [message]
+    assert [each.replace(str(site.path("checked")), "<site>") for each in site.complaints(text)] == [message]
+
+
+def test_all_elements_of_an_array_that_are_wrong_are_told_at_once(site: Site) -> None:
+    assert site.complaints(
+        '[policy]\ndirectories = ["/a", "b", "/c", 4]\ntrusted-certificates = ["/dev/null", "here.pem"]'
+    ) == [
+        '2:22: directories: expected an absolute path without "//", "." and "..", found "b"',
+        "2:33: directories: expected a string, found an integer",
+        "3:25: trusted-certificates: /dev/null: not a regular file",
+        '3:38: trusted-certificates: expected an absolute path, found "here.pem"',
+    ]
+
+
+def test_a_directory_is_what_its_links_lead_to(site: Site) -> None:
+    link = site.root / "library"
+    link.symlink_to(LIBRARY.parent)
+    (site.root / "top").symlink_to("/")
+    assert site.complaints(f'[policy]\ndirectories = ["{link}", "{link}/{LIBRARY.name}", "{site.root}/top"]') == [
+        f"2:{column}: directories: {why}"
+        for column, why in (
+            (16, f"klpd would have to wait for itself, since its own files are there ({LIBRARY})"),
+            (16 + len(str(link)) + 4, f"klpd would have to wait for itself, since its own files are there ({LIBRARY})"),
+            (
+                16 + 2 * len(str(link)) + len(LIBRARY.name) + 9,
+                "every program that opens any file would have to wait for klpd; name the directories",
+            ),
+        )
+    ]
 
 
 def test_everything_that_is_wrong_is_said_at_once_in_the_order_of_lines(site: Site) -> None:
@@ -214,8 +321,74 @@ def test_forcing_after_a_timeout_may_be_asked_for_where_it_is_allowed(site: Site
     assert site.complaints(text) == []
 
 
+NO_FORCE = 'on-timeout: forcing is denied; this takes force = "allow" as well'
+
+
 def test_a_later_file_may_deny_the_force_that_an_earlier_one_asks_for(site: Site) -> None:
     site.policy('[transition]\non-timeout = "force"\nforce = "allow"', '[transition]\nforce = "deny"')
+    assert site.warnings() == [
+        f"etc/klpd/policy.d/10-test.toml:2:14: warning: {NO_FORCE} (etc/klpd/policy.d/20-test.toml:2)"
+    ]
+
+
+def test_so_may_a_rule_of_a_later_file(site: Site) -> None:
+    rule = '[[livepatch]]\nmatch = { name = "a_1" }\non-timeout = "force"\nforce = "allow"'
+    site.policy(rule, '[[livepatch]]\nmatch = { name = "a_*" }\nforce = "deny"')
+    assert site.warnings() == [
+        f"etc/klpd/policy.d/10-test.toml:3:14: warning: {NO_FORCE} (etc/klpd/policy.d/20-test.toml:3)"
+    ]
+    site.policy(rule, '[[livepatch]]\nmatch = { name = "b_*" }\nforce = "deny"')
+    assert site.warnings() == []
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ('[transition]\nforce = "allow"', '[transition]\non-timeout = "force"'),
+        ('[transition]\non-timeout = "force"', '[transition]\nforce = "allow"'),
+        ('[transition]\nforce = "allow"', '[[livepatch]]\nmatch = { name = "a" }\non-timeout = "force"'),
+        ('[transition]\non-timeout = "force"', '[[livepatch]]\nmatch = { name = "a" }\nforce = "allow"'),
+        ('[transition]\non-timeout = "force"', '[transition]\non-timeout = "wait"'),
+    ],
+)
+def test_what_is_asked_for_in_one_file_may_be_allowed_in_another_or_taken_back(
+    site: Site, texts: tuple[str, ...]
+) -> None:
+    site.policy(*texts)
+    assert site.warnings() == []
+    assert site.complaints(texts[0]) == site.complaints(texts[1]) == []
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ('[transition]\nforce = "deny"', '[transition]\non-timeout = "force"'),
+        ('[transition]\non-timeout = "force"',),
+        (
+            '[[livepatch]]\nmatch = { name = "a*" }\nforce = "allow"',
+            '[[livepatch]]\nmatch = { name = "b" }\non-timeout = "force"',
+        ),
+    ],
+)
+def test_what_no_file_allows_is_an_error(site: Site, texts: tuple[str, ...]) -> None:
+    for number, text in enumerate(texts):
+        site.put(f"{number}.toml", text)
+    (error,) = site.refusal().all
+    assert (error.file, error.column) == (str(site.path(f"{len(texts) - 1}.toml")), 14)
+    assert error.message.startswith(NO_FORCE)
+
+
+def test_rules_that_never_decide_are_pointed_out_with_both_places(site: Site) -> None:
+    site.policy(
+        '[[livepatch]]\nmatch = { name = "fld_lp1" }\nverdict = "deny"\n'
+        '[[livepatch]]\nmatch = { name = "other" }\nverdict = "deny"',
+        '[[livepatch]]\nmatch = { name = "fld-*" }\nverdict = "allow"',
+    )
+    directory = "etc/klpd/policy.d"
+    assert site.warnings() == [
+        f"{directory}/10-test.toml:1: warning: this rule never decides anything: {directory}/20-test.toml:1 is asked "
+        "before it and matches whatever it matches"
+    ]
 
 
 def test_a_file_of_any_name_can_be_checked(site: Site) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from klpd.policy import check_file
-from tests.unit.policy.site import ETC, RUN, USR
+from klpd.policy.read import Checked
+from tests.unit.policy.site import ETC, ME, RUN, USR
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,7 +76,11 @@ def _link_to_itself(path: Path) -> None:
 
 
 UNREADABLE: dict[str, tuple[Callable[[Path], None], str]] = {
-    "a link to nothing": (_link_to_nothing, "cannot be read: No such file or directory"),
+    "a link to nothing": (
+        _link_to_nothing,
+        "cannot be read: a link leads to {parent}/nothing, which does not exist; mount or make what it is meant to "
+        "lead to, or take the link away",
+    ),
     "a link to itself": (_link_to_itself, "cannot be read: Too many levels of symbolic links"),
     "a directory": (os.mkdir, "not a regular file"),
     "a FIFO": (os.mkfifo, "not a regular file"),
@@ -87,8 +92,9 @@ def test_what_cannot_be_read_is_an_error_that_names_it(site: Site, kind: str) ->
     make, message = UNREADABLE[kind]
     path = site.path("50-a.toml")
     make(path)
+    message = message.format(parent=path.parent)
     assert str(site.refusal()) == f"{path}: {message}"
-    assert [str(each) for each in check_file(path)] == [f"{path}: {message}"]
+    assert [str(each) for each in check_file(path, owner=ME).complaints] == [f"{path}: {message}"]
 
 
 @pytest.mark.parametrize(
@@ -101,4 +107,4 @@ def test_a_name_that_cannot_be_printed_is_refused_and_escaped(site: Site, name: 
 
 
 def test_a_file_that_masks_checks(site: Site) -> None:
-    assert check_file(site.put("empty", "")) == ()
+    assert check_file(site.put("empty", ""), owner=ME) == Checked()

@@ -11,7 +11,8 @@ import pytest
 
 from klpd.errors import PolicyError
 from klpd.model import MOST_DECLARED, DeclaredState, Rule, RuleKind, StatesSource
-from klpd.policy.manifest import check_manifest, list_manifests, parse_manifest, read_manifest, read_manifests
+from klpd.policy.manifest import parse_manifest, read_manifest, read_manifests
+from tests.unit.policy.site import ME
 
 if TYPE_CHECKING:
     from tests.unit.policy.site import Site
@@ -21,6 +22,15 @@ USR: Final = "usr/lib/klpd/livepatches.d"
 PAGE: Final = Path(__file__).parents[3] / "docs" / "klpd-livepatch.5.md"
 DIGEST: Final = "ab" * 32
 HEAD: Final = f'[livepatch]\nsha256 = "{DIGEST}"\n'
+
+
+def complaints(path: Path) -> tuple[PolicyError, ...]:
+    """What is wrong with a manifest."""
+    try:
+        read_manifest(path, owner=ME)
+    except PolicyError as error:
+        return error.all
+    return ()
 
 
 def test_everything_that_a_manifest_can_say_is_read(site: Site) -> None:
@@ -44,7 +54,7 @@ version = 0
 """,
         ETC,
     )
-    manifest = read_manifest(path)
+    manifest = read_manifest(path, owner=ME)
     assert (manifest.file, manifest.sha256, manifest.build_id) == (str(path), DIGEST, "0a0b")
     assert manifest.declaration.title == "Fix the locks"
     assert manifest.declaration.fixes == ("CVE-2026-1000", "CVE-2026-123456")
@@ -99,7 +109,7 @@ WRONG: Final = [
 @pytest.mark.parametrize(("text", "message"), WRONG)
 def test_what_is_wrong_is_said_with_its_place(site: Site, text: str, message: str) -> None:
     path = site.put("m.toml", text, ETC)
-    (complaint,) = check_manifest(path)
+    (complaint,) = complaints(path)
     assert str(complaint).removeprefix(f"{path}:").startswith(message)
 
 
@@ -117,17 +127,17 @@ def test_bytes_that_are_no_text_are_refused() -> None:
 @pytest.mark.parametrize(("count", "taken"), [(MOST_DECLARED, True), (MOST_DECLARED + 1, False)])
 def test_the_number_of_states_is_bounded(site: Site, count: int, taken: bool) -> None:
     tables = "".join(f"[[state]]\nid = {number}\nversion = 1\n" for number in range(1, count + 1))
-    assert (check_manifest(site.put("m.toml", HEAD + tables, ETC)) == ()) is taken
+    assert (complaints(site.put("m.toml", HEAD + tables, ETC)) == ()) is taken
 
 
 def test_the_manual_page_has_every_key_and_what_it_shows_checks(site: Site) -> None:
     page = PAGE.read_text()
     documented = set(re.findall(r"^\*\*([a-z0-9-]+)\*\* =", page, re.MULTILINE))
     path = site.put("m.toml", "zzz = 1\n[livepatch]\nzzz = 1\n[[state]]\nzzz = 1\n", ETC)
-    lists = [str(each).split("known are ")[1] for each in check_manifest(path) if "known are " in str(each)]
+    lists = [str(each).split("known are ")[1] for each in complaints(path) if "known are " in str(each)]
     assert documented | {"livepatch", "state"} == {key for each in lists for key in each.split(", ")}
     (shown,) = (each for each in re.findall(r"(?:^    .*\n|^\n(?=    ))+", page, re.MULTILINE) if "[livepatch]" in each)
-    assert check_manifest(site.put("m.toml", "\n".join(line[4:] for line in shown.splitlines()), ETC)) == ()
+    assert complaints(site.put("m.toml", "\n".join(line[4:] for line in shown.splitlines()), ETC)) == ()
 
 
 # --- Which of them count ---
@@ -139,21 +149,21 @@ def test_a_manifest_hides_those_of_its_name_in_the_directories_after_its_own(sit
     site.put("masked.toml", "", ETC)
     site.put("masked.toml", HEAD, USR)
     theirs = site.put("b.toml", HEAD, USR)
-    assert list_manifests(site.root) == (mine, theirs)
+    assert [each.file for each in read_manifests(site.root, owner=ME)[0]] == [str(mine), str(theirs)]
 
 
 def test_the_policy_has_the_manifests(site: Site) -> None:
     path = site.put("a.toml", HEAD + "[[state]]\nid = 1\nversion = 1\n", ETC)
     (manifest,) = site.policy().manifests
-    assert manifest == read_manifest(path)
+    assert manifest == read_manifest(path, owner=ME)
 
 
 def test_a_set_with_a_manifest_that_does_not_check_is_not_taken(site: Site) -> None:
     good = site.put("a.toml", HEAD, ETC)
     bad = site.put("b.toml", "x = 1", ETC)
-    manifests, complaints = read_manifests(site.root)
+    manifests, wrong = read_manifests(site.root, owner=ME)
     assert [each.file for each in manifests] == [str(good)]
-    assert [each.file for each in complaints] == [str(bad)] * 2
+    assert [each.file for each in wrong] == [str(bad)] * 2
     site.put("50-policy.toml", "y = 1")
     refusal = site.refusal()
     assert [each.file.rsplit("/", 1)[1] for each in (refusal, *refusal.others)] == [

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from klpd.judge.rules import Comparison, Match, Mode, OnTimeout, Permission, VersionRange, Way
-from klpd.model import Rule, RuleKind
+from klpd.judge.site import livepatch_findings
+from klpd.model import Decision, Rule, RuleKind
+from tests.builders import livepatch
 from tests.unit.policy.site import USR
 
 if TYPE_CHECKING:
@@ -171,7 +173,7 @@ def test_the_shorthand_of_a_later_file_wins_over_a_key_of_an_earlier_one(site: S
     assert state.sticky
 
 
-def test_livepatch_rules_keep_the_order_of_files_and_lines(site: Site) -> None:
+def test_livepatch_rules_of_later_files_are_asked_first_and_in_a_file_by_lines(site: Site) -> None:
     policy = site.policy(
         """[[livepatch]]
 match = { name = "a" }
@@ -185,10 +187,25 @@ reason = "withdrawn"
     )
     found = [(each.match.name, each.permission, each.reason, each.rule) for each in policy.livepatches]
     assert found == [
+        ("c", ALLOW, None, rule(site, 1, "20-test.toml")),
         ("a", ALLOW, None, rule(site, 1)),
         ("b", DENY, "withdrawn", rule(site, 4)),
-        ("c", ALLOW, None, rule(site, 1, "20-test.toml")),
     ]
+
+
+def test_the_site_has_the_last_word_on_verdicts_and_on_transitions(site: Site) -> None:
+    vendor = 'match = { name = "fld_*" }\nverdict = "allow"\ntimeout = "1s"\non-timeout = "wait"\nforce = "allow"'
+    mine = 'match = { name = "fld_lp1" }\nverdict = "deny"\ntimeout = "1h"\non-timeout = "reverse"\nforce = "deny"'
+    site.put("20-vendor.toml", f"[[livepatch]]\n{vendor}", USR)
+    site.put("50-site.toml", f"[[livepatch]]\n{mine}")
+    policy = site.policy()
+    denied, allowed = livepatch("fld_lp1"), livepatch("fld_lp2")
+    assert [each.decision for each in livepatch_findings(denied, policy)] == [Decision.DENY]
+    assert [each.decision for each in livepatch_findings(allowed, policy)] == [Decision.ALLOW]
+    transition = policy.transition_of(denied)
+    assert (transition.timeout, transition.on_timeout, transition.force.permission) == (3600, OnTimeout.REVERSE, DENY)
+    transition = policy.transition_of(allowed)
+    assert (transition.timeout, transition.on_timeout, transition.force.permission) == (1, OnTimeout.WAIT, ALLOW)
 
 
 def test_a_livepatch_rule_may_be_about_transitions_only(site: Site) -> None:

@@ -13,7 +13,7 @@ from klpd.judge.rules import Mode, Permission, Way
 from klpd.judge.verdict import judge
 from klpd.model import Decision, Livepatch, Load, Stack
 from klpd.policy import check_file
-from klpd.policy.read import read_files
+from klpd.policy.read import Checked, read_files
 
 if TYPE_CHECKING:
     from tests.unit.policy.site import Site
@@ -36,11 +36,11 @@ def livepatch(name: str) -> Livepatch:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_every_file_checks(path: Path) -> None:
-    assert check_file(path) == ()
+    assert check_file(path, owner=None) == Checked()
 
 
 def test_the_shipped_policy_says_what_holds_without_it_but_by_lines_that_can_be_read() -> None:
-    shipped, builtin = read_files([SHIPPED]), read_files([])
+    shipped, builtin = read_files([SHIPPED], owner=None), read_files([], owner=None)
     assert (shipped.mode, shipped.default.permission, shipped.unknown_states.permission) == (
         builtin.mode,
         builtin.default.permission,
@@ -63,11 +63,11 @@ def test_every_example_counts_after_the_shipped_policy(path: Path) -> None:
 
 
 def test_audit_only_audits() -> None:
-    assert read_files([SHIPPED, example("90-audit-only.toml")]).mode is Mode.AUDIT
+    assert read_files([SHIPPED, example("90-audit-only.toml")], owner=None).mode is Mode.AUDIT
 
 
 def test_a_vendor_stream_lets_in_what_has_its_name_but_not_what_was_withdrawn() -> None:
-    policy = read_files([SHIPPED, example("50-vendor-stream.toml")])
+    policy = read_files([SHIPPED, example("50-vendor-stream.toml")], owner=None)
     withdrawn, stream = policy.livepatches
     assert (withdrawn.permission, stream.permission) == (Permission.DENY, Permission.ALLOW)
     assert withdrawn.match(livepatch("kpatch_5_14_0_362_8_1_1_2"))
@@ -77,7 +77,7 @@ def test_a_vendor_stream_lets_in_what_has_its_name_but_not_what_was_withdrawn() 
 
 
 def test_a_sticky_state_stays_once_its_transition_is_complete() -> None:
-    (state,) = read_files([example("50-sticky-state.toml")]).states.values()
+    (state,) = read_files([example("50-sticky-state.toml")], owner=None).states.values()
     assert {way: each.permission for way, each in state.rulings.items()} == {
         Way.DROP: Permission.DENY,
         Way.DOWNGRADE: Permission.DENY,
@@ -86,7 +86,7 @@ def test_a_sticky_state_stays_once_its_transition_is_complete() -> None:
 
 
 def test_strict_lets_in_nothing_by_its_name_alone() -> None:
-    rules = read_files([example("50-strict-sha256.toml")]).livepatches
+    rules = read_files([example("50-strict-sha256.toml")], owner=None).livepatches
     assert rules
     assert all(each.match.sha256 or each.match.build_id for each in rules)
 

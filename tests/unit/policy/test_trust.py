@@ -249,21 +249,41 @@ _VERSION_3, _VERSION_11 = (bytes([0xA0, 3, 2, 1, number]) for number in (2, 10))
 
 def test_what_is_no_certificate_is_complained_about_with_its_place(site: Site, tmp_path: Path) -> None:
     ed25519 = make_key(tmp_path / "ed25519.pem", NAME, kind=("-newkey", "ed25519"))
+    key = make_key(tmp_path / "rsa.pem", NAME)
+    bad = tmp_path / "bad.pem"
     wrong = {
         b"": "is no certificate, PEM or DER",
         b"\x30\x82\x01": "is no certificate, PEM or DER",
         b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n": "is no certificate, PEM or DER",
-        b"-----BEGIN NOTHING-----\nAAAA\n-----END NOTHING-----\n": "there is no certificate in",
+        b"-----BEGIN NOTHING-----\nAAAA\n-----END NOTHING-----\n": f'in {bad}; what it has is "NOTHING"',
+        key.read_bytes().partition(b"-----BEGIN CERT")[0]: "there is no certificate in",
+        certificate(key).replace(
+            b" CERTIFICATE-", b" TRUSTED CERTIFICATE-"
+        ): f"make a plain one of it: openssl x509 -in {bad}",
         certificate(ed25519): "is neither RSA nor ECDSA",
         certificate(ed25519, "DER").replace(_VERSION_3, _VERSION_11): "is of a version that X.509 does not have",
     }
-    bad = tmp_path / "bad.pem"
     for content, message in wrong.items():
         bad.write_bytes(content)
         (complaint,) = site.complaints(f'[policy]\ntrusted-certificates = [\n  "{bad}"\n]')
         assert complaint.startswith("3:3: trusted-certificates: ")
         assert message in complaint
         assert str(bad) in complaint
+
+
+def test_every_certificate_of_a_directory_that_is_no_good_is_told(site: Site, tmp_path: Path) -> None:
+    folder = tmp_path / "certificates"
+    folder.mkdir()
+    make_key(folder / "b.pem", NAME)
+    for name in ("a.pem", "c.der"):
+        (folder / name).write_bytes(b"nothing")
+    (folder / "d.pem").symlink_to("nowhere")
+    complaints = site.complaints(f'[policy]\ntrusted-certificates = ["{folder}"]')
+    assert [each.split("certificates: ")[1].split(":")[0] for each in complaints] == [
+        f"{folder}/a.pem is no certificate, PEM or DER",
+        f"{folder}/c.der is no certificate, PEM or DER",
+        f"{folder}/d.pem",
+    ]
 
 
 def test_without_the_library_certificates_are_an_error(

@@ -33,7 +33,10 @@ def test_a_number_is_the_only_version() -> None:
     ("text", "message"),
     [
         ("", "bounds such as"),
-        ("3", "bounds such as"),
+        ("3", 'or as "==3"'),
+        ("3" * 1000, 'or as "==3{20}"'),
+        ("<" * 1000 + "3", 'found "<{20}"'),
+        (",".join(["!=1"] * 65), "has 65 bounds; at most 64"),
         (">=2,", "bounds such as"),
         (">= -2", "bounds such as"),
         (">=2 <5", "bounds such as"),

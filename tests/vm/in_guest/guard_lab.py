@@ -257,6 +257,18 @@ def write_as_judged(name: str, attribute: str, generations: str = "0", epochs: s
     return "ok"
 
 
+def writes_around_a_try(name: str) -> list[str]:
+    """Write 0 to `force` of a livepatch in transition right after the kernel has tried to end that, and long after."""
+    guard = Guard()
+    before = guard.counters().tried_ns
+    while guard.counters().tried_ns == before:
+        time.sleep(0.005)
+    time.sleep(0.05)
+    right_after = write_as_judged(name, "force")
+    time.sleep(0.5)
+    return [right_after, write_as_judged(name, "force")]
+
+
 def approve_many(count: str) -> int:
     """Approve so many other digests."""
     guard = Guard()
@@ -336,7 +348,8 @@ STEPS: dict[str, Callable[..., object]] = {
     each.__name__: each
     for each in (
         load, evade, load_at_once, load_until, close, take_over, status, test, remove, lose_pins, set_mode, approve,
-        approve_many, approve_others, orphan, permit_writes, next_epoch, entered, write_as_judged, withdraw, events,
+        approve_many, approve_others, orphan, permit_writes, next_epoch, entered, write_as_judged,
+        writes_around_a_try, withdraw, events,
         counters, digests, patches, layout, tasks, costs, verifier,
     )
 }  # fmt: skip

@@ -11,6 +11,8 @@ class IOErrorEnum(IntEnum):
     CANCELLED = 19
     TIMED_OUT = 24
 
+def io_error_quark() -> int: ...
+
 class BusType(IntEnum):
     STARTER = -1
     NONE = 0
