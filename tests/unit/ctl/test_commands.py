@@ -142,7 +142,7 @@ class Computer:
         return self.livepatch("lp.ko" if file == "spoilt.ko" else file)
 
     def assess(self, file: str) -> Assessment:
-        return assess(ALONE, self.livepatch(file), POLICY, Source(file, watched=True), Gate.CLOSED)
+        return assess(ALONE, self.livepatch(file), self.policy(), Source(file, watched=True), Gate.CLOSED)
 
     def stack(self) -> Stack:
         return ALONE
