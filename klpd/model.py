@@ -88,7 +88,7 @@ class Declaration:
 
     `states` is None where nothing is said of states, and empty where it is declared to have none.  Several statements
     on a state may stand side by side.  `files` names the manifests; `fixes` what it fixes, as CVE ids; `stateless` the
-    places where it is declared to have no states.
+    places where it is declared to have no states.  `unreadable`: why there may be more than could be read.
     """
 
     states: tuple[DeclaredState, ...] | None = None
@@ -96,6 +96,7 @@ class Declaration:
     fixes: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     stateless: tuple[Rule, ...] = ()
+    unreadable: str | None = None
 
     def __add__(self, other: Declaration) -> Declaration:
         """Both; what is in both counts once."""
@@ -107,6 +108,7 @@ class Declaration:
             tuple(dict.fromkeys((*self.fixes, *other.fixes))),
             tuple(dict.fromkeys((*self.files, *other.files))),
             tuple(dict.fromkeys((*self.stateless, *other.stateless))),
+            self.unreadable or other.unreadable,
         )
 
     def of(self, state_id: int) -> tuple[DeclaredState, ...]:
@@ -624,6 +626,38 @@ class Verdict:
         """The findings on one state, those that deny first."""
         order = {Decision.DENY: 0, Decision.UNKNOWN: 1, Decision.ALLOW: 2}
         return iter(sorted((each for each in self.findings if each.state == state_id), key=lambda f: order[f.decision]))
+
+
+class Outcome(StrEnum):
+    """What a way of having a livepatch in force comes to.
+
+    ALLOWED: it goes in by every rule.  LET_IN: it goes in all the same.  NOTHING: it is in force already, and that is
+    success.  UNKNOWN: the facts were not to be had by who asked.
+    """
+
+    ALLOWED = "allowed"
+    LET_IN = "let-in"
+    NOTHING = "nothing"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What a way of having a livepatch in force would come to now, and why it is so where there is anything to say."""
+
+    outcome: Outcome
+    reasons: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment(Verdict):
+    """The rules' verdict on loading a livepatch, and what becomes of it by each way: by a loader that opens its file,
+    as insmod and modprobe do, and by `klpctl apply`.  None: whoever told the verdict does not tell that.
+    """
+
+    insmod: Admission | None = None
+    apply: Admission | None = None
 
 
 @dataclass(frozen=True, slots=True)

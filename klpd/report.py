@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from klpd.model import Decision, Drift, Stack, Verdict
+from klpd.model import Decision, Drift, Outcome, Stack, Verdict
 
 BUS_NAME = "org.klpd1"
 MANAGER_PATH = "/org/klpd1"
@@ -190,13 +190,15 @@ class JobReport:
 class PlanReport:
     """A plan as it is shown: the verdict of every step, in order.
 
-    `gap`: in between, none of the livepatches that are being exchanged is in force.
+    `gap`: in between, none of the livepatches that are being exchanged is in force.  `outcome`: what a job with this
+    plan would come to; None where whoever told of it does not tell that.
     """
 
     goal: str
     decision: Decision
     steps: tuple[Verdict, ...]
     gap: bool = False
+    outcome: Outcome | None = None
 
 
 @dataclass(frozen=True, slots=True)

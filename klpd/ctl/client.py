@@ -13,7 +13,7 @@ from gi.repository import Gio, GLib
 
 from klpd.ctl.bus_errors import explained
 from klpd.ctl.requests import Apply, Disable, Force, Remove, Revert
-from klpd.model import Verdict
+from klpd.model import Assessment
 from klpd.plain import from_plain, to_utf8
 from klpd.report import BUS_NAME, MANAGER_INTERFACE, MANAGER_PATH, PlanReport, Status, TransitionReport
 
@@ -62,13 +62,13 @@ class BusService:
         plain = self._manager("GetTransition", None)
         return from_plain(TransitionReport, plain, place="transition") if plain else None
 
-    def check(self, file: str) -> Verdict:
+    def check(self, file: str) -> Assessment:
         from klpd.ctl.handing import hand_over
 
         handed = hand_over((file,))
         arguments = GLib.Variant("(hsa{sv})", (*handed.files[0], handed.options))
         verdict = self._manager("Check", arguments, descriptors=handed.descriptors)
-        return from_plain(Verdict, verdict, place="verdict")
+        return from_plain(Assessment, verdict, place="verdict")
 
     def plan(self, change: Change) -> PlanReport:
         match change:

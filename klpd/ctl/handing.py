@@ -10,7 +10,7 @@ from gi.repository import Gio, GLib
 
 from klpd.ctl.files import STANDARD_INPUT, name_of, open_file
 from klpd.plain import to_utf8
-from klpd.policy.beside import manifest_path, open_beside
+from klpd.policy.beside import open_beside
 from klpd.report import MANIFESTS
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def hand_over(files: Sequence[str]) -> Handed:
     for each in files:
         beside = None if each == STANDARD_INPUT else open_beside(each)
         if beside is not None:
-            manifests.append(_hand_over(beside, manifest_path(each), descriptors))
+            manifests.append(_hand_over(*beside, descriptors))
     options = {MANIFESTS: GLib.Variant("a(hs)", manifests)} if manifests else {}
     return Handed(descriptors, handed, options)
 

@@ -4,22 +4,23 @@
 from __future__ import annotations
 
 import os
-from contextlib import closing
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from klpd.ctl.files import STANDARD_INPUT, name_of, open_file
-from klpd.errors import GuardError, PolicyError, UsageError
+from klpd.errors import PolicyError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from klpd.ctl.names import Names
     from klpd.judge.rules import Manifest, Policy
+    from klpd.judge.ways import Gate
     from klpd.layout import Layouts
-    from klpd.model import Demand, Livepatch, Stack
-    from klpd.module.origin import Origin
+    from klpd.model import Assessment, Demand, Livepatch, Stack
     from klpd.policy.read import Checked
+    from klpd.remembered import Remembered
 
 
 class Machine(Protocol):
@@ -28,6 +29,8 @@ class Machine(Protocol):
     def livepatch(self, file: str) -> Livepatch: ...
 
     def module(self, file: str) -> Livepatch: ...
+
+    def assess(self, file: str) -> Assessment: ...
 
     def stack(self) -> Stack: ...
 
@@ -82,40 +85,79 @@ class ThisMachine:
         )
 
     def livepatch(self, file: str) -> Livepatch:
-        """What a module file, and the manifest beside it, describe.
+        """What a module file describes, with what is declared of it but by the site.
 
         Raises UsageError where it cannot be opened, ModuleFormatError where it is no livepatch module, PolicyError
-        where the manifest does not check.
+        where the manifest beside it does not check.
         """
-        from klpd.policy.beside import with_beside
-
-        livepatch = self.module(file)
-        return livepatch if file == STANDARD_INPUT else with_beside(livepatch, file, mine=True)
+        return self._declared(self.module(file), file)
 
     def module(self, file: str) -> Livepatch:
         """What a module file describes by itself.  Raises UsageError and ModuleFormatError as `livepatch` does."""
+        livepatch, _packed, _watched = self._read(file, ())
+        return livepatch
+
+    def assess(self, file: str) -> Assessment:
+        """What klpd would say of loading a module file now, as far as this user may know.
+
+        Raises what `livepatch` and `policy` do.
+        """
+        from klpd.ctl.alone import watched
+        from klpd.judge.ways import Source, assess
+
+        policy = self.policy()
+        module, packed, there = self._read(file, watched(policy))
+        distrust = None if file == STANDARD_INPUT else _distrust(file)
+        source = Source(name_of(file), there, packed, distrust)
+        return assess(self._stack(policy), self._declared(module, file), policy, source, self._gate(policy))
+
+    def _gate(self, policy: Policy) -> Gate:
+        from klpd.ctl.alone import gate_here
+
+        return gate_here(policy)
+
+    def _read(self, file: str, watched: Sequence[Path]) -> tuple[Livepatch, bool, bool]:
+        """A module file by itself, whether it is compressed, and whether it lies in one of these directories."""
         from klpd.files import read_descriptor
+        from klpd.kernel.mounts import lies_in
         from klpd.module import read_livepatch, unpack
 
         name = name_of(file)
         fd = open_file(file)
         try:
-            data = unpack(read_descriptor(fd, name), file=name)
+            packed = read_descriptor(fd, name)
+            data = unpack(packed, file=name)
+            there = lies_in(fd, watched)
         finally:
             os.close(fd)
-        return read_livepatch(data, file=name, layouts=self._layouts)
+        return read_livepatch(data, file=name, layouts=self._layouts), data is not packed, there
+
+    def _declared(self, module: Livepatch, file: str) -> Livepatch:
+        from klpd.policy.beside import with_beside, with_declared
+
+        if file == STANDARD_INPUT:
+            return with_declared(module, (), self._remembered.declared(module.digest))
+        return with_beside(module, file, self._remembered.declared, mine=True)
+
+    @cached_property
+    def _remembered(self) -> Remembered:
+        from klpd.remembered import read_remembered
+
+        return read_remembered()
 
     def stack(self) -> Stack:
-        """The installed stack; its states are known where kernel memory can be read, which root alone may."""
-        from klpd.kernel.memory import KernelMemory
-        from klpd.kernel.stack import read_stack
-
+        """The installed stack; its states are known where kernel memory can be read, which root alone may, and what is
+        declared of it where this user may read what klpd remembers.
+        """
         try:
-            memory = KernelMemory()
-        except GuardError:
-            return read_stack(None, self._known)
-        with closing(memory):
-            return read_stack(memory, self._known)
+            return self._stack(self.policy())
+        except PolicyError as error:
+            return self._stack(error)
+
+    def _stack(self, policy: Policy | PolicyError) -> Stack:
+        from klpd.ctl.alone import stack_here
+
+        return stack_here(self._remembered, self._layouts, policy)
 
     def livepatch_names(self) -> tuple[str, ...]:
         """The names of the livepatches in force, and nothing more of them: whoever completes a line waits for it."""
@@ -123,14 +165,6 @@ class ThisMachine:
             return tuple(sorted(os.listdir("/sys/kernel/livepatch")))
         except FileNotFoundError:
             return ()
-
-    def _known(self, name: str, build_id: str) -> Origin | None:
-        from klpd.module.origin import choose
-        from klpd.module.search import find_livepatches, module_tree
-        from klpd.policy.beside import with_beside
-
-        found = find_livepatches(name, build_id, (module_tree(),), self._layouts)
-        return choose((with_beside(livepatch, str(path), mine=True) for livepatch, _data, path in found), None)
 
     def policy(self) -> Policy:
         """The policy of the files as they are now.  Raises PolicyError."""
@@ -207,3 +241,10 @@ class ThisMachine:
         path = Path(file)
         owner = ROOT if is_the_sites(path) else None
         return None if is_mask(path, owner) else read_manifest(path, owner=owner)
+
+
+def _distrust(file: str) -> str | None:
+    from klpd.policy.beside import distrusted, read_beside
+
+    handed = read_beside(file)
+    return None if handed is None or handed.distrust is None else str(distrusted(handed))

@@ -150,7 +150,8 @@ def _manifests(names: Mapping[str, str]) -> dict[str, str]:
     """The manifests beside files -> their names there, beside the copies."""
     from klpd.policy.beside import manifest_path
 
-    beside = {manifest_path(file): manifest_path(name) for file, name in names.items() if file != STANDARD_INPUT}
+    paths = {os.path.realpath(file): name for file, name in names.items() if file != STANDARD_INPUT}
+    beside = {manifest_path(file): manifest_path(name) for file, name in paths.items()}
     return {file: name for file, name in beside.items() if os.path.exists(file)}
 
 

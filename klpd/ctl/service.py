@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from klpd.ctl.requests import Change
-    from klpd.model import Verdict
+    from klpd.model import Assessment
     from klpd.report import PlanReport, Status, TransitionReport
 
 
@@ -49,8 +49,11 @@ class Service(Protocol):
         """The transition that runs right now, if one does."""
         ...
 
-    def check(self, file: str) -> Verdict:
-        """The verdict on loading `file` now.  Raises UsageError where it cannot be opened."""
+    def check(self, file: str) -> Assessment:
+        """The verdict on loading `file` now, and what becomes of it by each way.
+
+        Raises UsageError where it cannot be opened.
+        """
         ...
 
     def plan(self, change: Change) -> PlanReport: ...

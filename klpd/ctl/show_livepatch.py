@@ -71,6 +71,8 @@ def _fields(
     yield "format", (f"{livepatch.format}, {livepatch.size} bytes{layout}",)
     yield "atomic replace", (yes_no(livepatch.replace, UNKNOWN),)
     yield "states", _cut(_states(livepatch, names), page, _STATES)
+    if livepatch.declared.unreadable is not None:
+        yield "declared", (f"there may be more: {livepatch.declared.unreadable}",)
     if livepatch.declared.title is not None:
         yield "title", (livepatch.declared.title,)
     if livepatch.declared.fixes:

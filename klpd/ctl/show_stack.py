@@ -32,6 +32,10 @@ def show_stack(stack: Stack, page: Page, names: Names) -> Iterator[Line]:
     if stack.livepatches and not stack.readable:
         why = "kernel memory could not be read, so states are known only where a file tells them"
         yield from page.paragraph(why, head=line("  "), indent=2, tone=Tone.WARN)
+    for unreadable in dict.fromkeys(each.declared.unreadable for each in stack.livepatches):
+        if unreadable is not None:
+            told = f"more may be declared: {unreadable}"
+            yield from page.paragraph(told, head=line("  "), indent=2, tone=Tone.WARN)
     for leftover in stack.leftovers:
         yield from page.paragraph(_leftover(leftover), head=line("  left over: "), indent=4)
 
@@ -62,7 +66,10 @@ def _row(number: int, livepatch: Installed, names: Names) -> tuple[Span | str, .
 def _states(livepatch: Installed, names: Names) -> Span:
     if livepatch.carried is None:
         return Span("unknown", Tone.WARN)
-    return Span(", ".join(_state(each, livepatch, names) for each in livepatch.carried) or "none")
+    known = ", ".join(_state(each, livepatch, names) for each in livepatch.carried)
+    if livepatch.declared.unreadable is not None:
+        return Span(f"{known}, maybe more" if known else "unknown", Tone.WARN)
+    return Span(known or "none")
 
 
 def _state(state: State, livepatch: Installed, names: Names) -> str:

@@ -7,30 +7,69 @@ from typing import TYPE_CHECKING, Final
 
 from klpd.ctl.page import Span, Tone, line
 from klpd.ctl.table import table
-from klpd.model import ChangeKind, Decision
+from klpd.model import Assessment, ChangeKind, Decision, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from klpd.ctl.names import Names
     from klpd.ctl.page import Line, Page
-    from klpd.model import Finding, StateChange, Verdict
+    from klpd.model import Admission, Finding, StateChange, Verdict
     from klpd.report import JobReport, PlanReport
 
 _HEADER: Final = ("id", "name", "installed", "new", "change", "allowed by / refused by")
 _BY: Final = {Decision.ALLOW: "allowed by", Decision.DENY: "refused by", Decision.UNKNOWN: "cannot tell:"}
 _TONE: Final = {Decision.ALLOW: Tone.GOOD, Decision.DENY: Tone.BAD, Decision.UNKNOWN: Tone.WARN}
 _WORD: Final = {Decision.ALLOW: "approved", Decision.DENY: "vetoed", Decision.UNKNOWN: "cannot tell"}
+_OUTCOME: Final = {
+    Outcome.ALLOWED: ("approved", Tone.GOOD),
+    Outcome.LET_IN: ("let in all the same", Tone.WARN),
+    Outcome.NOTHING: ("nothing to do", Tone.GOOD),
+    Outcome.REFUSED: ("refused", Tone.BAD),
+    Outcome.UNKNOWN: ("cannot tell", Tone.WARN),
+}
+_EXPECTED: Final = {
+    Decision.ALLOW: Outcome.ALLOWED,
+    Decision.DENY: Outcome.REFUSED,
+    Decision.UNKNOWN: Outcome.UNKNOWN,
+}
 _GOING: Final = frozenset({ChangeKind.DOWNGRADE, ChangeKind.DROP})
 
 
 def show_verdict(verdict: Verdict, page: Page, names: Names) -> Iterator[Line]:
-    """The verdict in whole: the table of state changes, the reasons, and the decision as the last line."""
+    """The verdict in whole: the table of state changes, the reasons, and the decision as the last line.
+
+    Before that, what a loader and `klpctl apply` get, where it is not for both what the verdict says.
+    """
     if verdict.changes:
         yield from state_table(verdict, page, names)
         yield line()
     yield from reasons(verdict, page)
+    if isinstance(verdict, Assessment):
+        yield from ways(verdict, page)
     yield line(f"{verdict.livepatch}: ", Span(_WORD[verdict.decision], _TONE[verdict.decision]))
+
+
+def ways(assessment: Assessment, page: Page) -> Iterator[Line]:
+    """What a loader and `klpctl apply` get, each with what the verdict's own reasons do not tell of it."""
+    told = {
+        name: admission
+        for name, admission in (("insmod", assessment.insmod), ("klpctl apply", assessment.apply))
+        if admission is not None
+    }
+    if all(each.outcome is _EXPECTED[assessment.decision] and not _news(each, assessment) for each in told.values()):
+        return
+    for name, admission in told.items():
+        word, tone = _OUTCOME[admission.outcome]
+        yield line(f"{name}: ", Span(word, tone))
+        for finding in _news(admission, assessment):
+            yield from page.paragraph(finding.message, head=line("  "), indent=2)
+            if finding.remedy is not None:
+                yield from page.paragraph(finding.remedy, head=line("  remedy: "), indent=10)
+
+
+def _news(admission: Admission, verdict: Verdict) -> tuple[Finding, ...]:
+    return tuple(each for each in admission.reasons if each not in verdict.findings)
 
 
 def state_table(verdict: Verdict, page: Page, names: Names, *, indent: int = 0) -> Iterator[Line]:
@@ -95,6 +134,9 @@ def show_plan(plan: PlanReport, page: Page, names: Names) -> Iterator[Line]:
     if plan.gap:
         gap = "in between, none of the livepatches that are being exchanged is in force: their fixes are missing then"
         yield from page.paragraph(gap, head=line("  ", Span("gap", Tone.WARN), ": "), indent=7)
+    if plan.outcome is Outcome.LET_IN:
+        audited = "klpd refuses nothing: all this would be done all the same, and recorded"
+        yield from page.paragraph(audited, head=line("  ", Span("audit mode", Tone.WARN), ": "), indent=14)
 
 
 def obstacle(report: JobReport) -> Verdict | None:

@@ -183,7 +183,9 @@ class Enforcement:
         try:
             stack = self._kernel.stack()
             policy = self._policy()
-            livepatch = with_beside(module.read_livepatch(data, file=file, layouts=self._layouts), file)
+            livepatch = module.read_livepatch(data, file=file, layouts=self._layouts)
+            livepatch = with_beside(livepatch, file, self._store.declared)
+            self._store.declare(livepatch)
         except (ModuleFormatError, PolicyError, KernelError) as error:
             enforced = self._policy().mode is Mode.ENFORCE
             return Judged(file, hashlib.sha256(data).hexdigest(), None, enforced, str(error), facts)

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
@@ -12,13 +13,14 @@ from klpd import module
 from klpd.errors import NotAuthorizedError
 from klpd.files import read_descriptor
 from klpd.model import Livepatch
-from klpd.policy.beside import Handed, distrusted, read_handed, with_manifest
+from klpd.policy.beside import Handed, distrusted, manifest_path, read_handed, with_declared
 from klpd.policy.show import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Container, Sequence
 
     from klpd.layout import Layouts
+    from klpd.model import Declaration
 
 NamedFile = tuple[BinaryIO, str]
 """A file, open for reading, and its name for messages."""
@@ -27,54 +29,74 @@ _ROOT: Final = 0
 
 @dataclass(frozen=True, slots=True)
 class HandedOver:
-    """A livepatch with what the manifests that came along declare of it, and the module's bytes, unpacked."""
+    """A livepatch with what is declared of it but by the site, its module's bytes, unpacked, and the manifests that
+    came along.  `packed`: the file is compressed.
+    """
 
     livepatch: Livepatch
     data: bytes
     manifests: tuple[Handed, ...] = ()
+    packed: bool = False
+
+    @property
+    def distrust(self) -> str | None:
+        """Why nobody but root may have it applied; None: there is no such reason."""
+        return next((str(distrusted(each)) for each in self.manifests if each.distrust is not None), None)
 
     def check_author(self, uid: int) -> None:
         """See that nobody but root makes a livepatch be what it is declared to be.  Raises NotAuthorizedError."""
-        for each in self.manifests:
-            if uid != _ROOT and each.distrust is not None:
-                raise NotAuthorizedError(str(distrusted(each)))
+        if uid != _ROOT and self.distrust is not None:
+            raise NotAuthorizedError(self.distrust)
 
 
 def read_files(
     files: Sequence[NamedFile],
     manifests: Sequence[NamedFile],
-    remembered: Callable[[str], Livepatch | None],
+    remembered: Callable[[str], Declaration | None],
     layouts: Layouts,
 ) -> tuple[HandedOver, ...]:
     """The livepatches in `files`, in their order, and what `manifests` declare of them; closes all of them.
 
-    Of one without a manifest, what was declared when klpd saw it last still holds: `remembered` finds that by digest.
+    A manifest that is named as the one beside a file is for that file; any other is for whichever of the livepatches it
+    names.  Of one without a manifest, what is `remembered` by its digest holds.
 
     Raises ModuleFormatError, and PolicyError where a manifest does not check or is for none of them.
     """
     with ExitStack() as opened:
         for file, _name in (*files, *manifests):
             opened.enter_context(file)
-        modules = [_read(file, name, layouts) for file, name in files]
-        handed = [read_handed(file.fileno(), shown(Path(name))) for file, name in manifests]
-    for each in handed:
-        if not any(each.manifest.is_for(livepatch) for livepatch, _data in modules):
-            with_manifest(modules[0][0], each.manifest)
-    return tuple(_declared(livepatch, data, handed, remembered) for livepatch, data in modules)
+        modules = [_Module.read(file, name, layouts) for file, name in files]
+        handed = [(name, read_handed(file.fileno(), shown(Path(name)))) for file, name in manifests]
+    besides = {each.manifest for each in modules}
+    for name, each in handed:
+        if name not in besides and not any(each.manifest.is_for(module.livepatch) for module in modules):
+            with_declared(modules[0].livepatch, (each.manifest,), None)
+    return tuple(
+        each.declared([own for name, own in handed if each.has(name, own, besides)], remembered) for each in modules
+    )
 
 
-def _read(file: BinaryIO, name: str, layouts: Layouts) -> tuple[Livepatch, bytes]:
-    data = module.unpack(read_descriptor(file.fileno(), name), file=name)
-    return module.read_livepatch(data, file=name, layouts=layouts), data
+@dataclass(frozen=True, slots=True)
+class _Module:
+    """A file that was handed over; `manifest` is where the one beside it would be."""
 
+    livepatch: Livepatch
+    data: bytes
+    packed: bool
+    manifest: str
 
-def _declared(
-    livepatch: Livepatch, data: bytes, handed: Sequence[Handed], remembered: Callable[[str], Livepatch | None]
-) -> HandedOver:
-    own = tuple(each for each in handed if each.manifest.is_for(livepatch))
-    for each in own:
-        livepatch = with_manifest(livepatch, each.manifest)
-    known = None if own else remembered(livepatch.digest)
-    if known is not None:
-        livepatch = replace(livepatch, declared=livepatch.declared + known.declared)
-    return HandedOver(livepatch, data, own)
+    @classmethod
+    def read(cls, file: BinaryIO, name: str, layouts: Layouts) -> _Module:
+        manifest = manifest_path(os.readlink(f"/proc/self/fd/{file.fileno()}"))
+        packed = read_descriptor(file.fileno(), name)
+        data = module.unpack(packed, file=name)
+        livepatch = module.read_livepatch(data, file=name, layouts=layouts)
+        return cls(livepatch, data, data is not packed, manifest)
+
+    def has(self, name: str, handed: Handed, besides: Container[str]) -> bool:
+        return name == self.manifest if name in besides else handed.manifest.is_for(self.livepatch)
+
+    def declared(self, own: Sequence[Handed], remembered: Callable[[str], Declaration | None]) -> HandedOver:
+        manifests = [each.manifest for each in own]
+        livepatch = with_declared(self.livepatch, manifests, remembered(self.livepatch.digest))
+        return HandedOver(livepatch, self.data, tuple(own), self.packed)

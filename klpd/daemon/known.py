@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from klpd.errors import PolicyError
-from klpd.module.origin import choose
+from klpd.model import Declaration
+from klpd.module.origin import find_origin
 from klpd.module.search import find_livepatches
 from klpd.policy.beside import with_beside
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
     from klpd.daemon.store import Store
     from klpd.layout import Layouts
+    from klpd.model import Livepatch
     from klpd.module.origin import Origin
 
 log = logging.getLogger(__name__)
@@ -41,22 +44,23 @@ class KnownLivepatches:
         self._layouts = layouts
         self._roots = roots
         self._entered = entered
-        self._looked_for: set[tuple[str, str]] = set()
+        self._files: dict[tuple[str, str], tuple[Livepatch, ...]] = {}
 
     def __call__(self, name: str, build_id: str, /) -> Origin | None:
-        entered = self._entered(name)
-        if entered is None or self._store.find(entered) is None:
-            self._look_for(name, build_id)
-        return choose(self._store.known(name, build_id), entered)
+        return find_origin(name, build_id, self._entered(name), self._store, lambda: self._found(name, build_id))
 
-    def _look_for(self, name: str, build_id: str) -> None:
-        if (name, build_id) in self._looked_for:
-            return
-        self._looked_for.add((name, build_id))
-        for livepatch, data, path in find_livepatches(name, build_id, self._roots(), self._layouts):
-            try:
-                declared = with_beside(livepatch, str(path))
-            except PolicyError as error:
-                log.warning("what is declared of %s, which is in force, is not known: %s", name, error)
-                declared = livepatch
-            self._store.add(declared, data)
+    def _found(self, name: str, build_id: str) -> tuple[Livepatch, ...]:
+        if (name, build_id) not in self._files:
+            found = find_livepatches(name, build_id, self._roots(), self._layouts)
+            self._files[name, build_id] = tuple(self._noted(livepatch, data, path) for livepatch, data, path in found)
+        return self._files[name, build_id]
+
+    def _noted(self, livepatch: Livepatch, data: bytes, path: Path) -> Livepatch:
+        try:
+            livepatch = with_beside(livepatch, str(path), self._store.declared)
+        except PolicyError as error:
+            log.warning("what is declared of %s, which is in force, is not known: %s", livepatch.name, error)
+            return replace(livepatch, declared=livepatch.declared + Declaration(unreadable=str(error)))
+        if self._store.find(livepatch.digest) is None:
+            self._store.add(livepatch, data)
+        return livepatch

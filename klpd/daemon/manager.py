@@ -19,6 +19,7 @@ from klpd.daemon.object_manager import ObjectManager
 from klpd.daemon.takeout import TakeOut
 from klpd.errors import KlpdError
 from klpd.judge.rules import Permission
+from klpd.judge.ways import by_apply
 from klpd.plain import to_plain
 from klpd.report import MANAGER_INTERFACE, MANAGER_PATH, MANIFESTS, PlanReport, Status, TransitionReport
 
@@ -210,10 +211,10 @@ class Manager:
     def _check(self, call: Call) -> Future[object]:
         file, name, manifests = call.file(0), call.text(1), call.files_under(2, MANIFESTS)
 
-        def verdict() -> object:
+        def assessment() -> object:
             return to_dictionary(to_plain(self._planning.check((file, name), manifests)))
 
-        return self._workers.submit(verdict)
+        return self._workers.submit(assessment)
 
     def _plan_apply(self, call: Call) -> Future[object]:
         files, manifests = call.files(0), call.files_under(1, MANIFESTS)
@@ -223,7 +224,8 @@ class Manager:
         def report() -> object:
             plan = make()
             steps = tuple(each.verdict for each in plan.steps)
-            return to_dictionary(to_plain(PlanReport(plan.goal, plan.decision, steps, plan.gap)))
+            outcome = by_apply(plan, self._policies.current).outcome
+            return to_dictionary(to_plain(PlanReport(plan.goal, plan.decision, steps, plan.gap, outcome)))
 
         return self._workers.submit(report)
 

@@ -11,26 +11,31 @@ from typing import TYPE_CHECKING, Final
 from klpd.daemon.handed import read_files
 from klpd.errors import JobError, KlpdError, NoSuchLivepatchError, UsageError
 from klpd.judge.planner import plan_apply_all, plan_disable, plan_force, plan_remove, plan_revert
-from klpd.judge.verdict import judge
-from klpd.model import Load
+from klpd.judge.ways import Source, assess
+from klpd.kernel.mounts import lies_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from klpd.daemon.handed import HandedOver, NamedFile
     from klpd.daemon.policies import Policies
     from klpd.daemon.running import Kernel
     from klpd.daemon.store import History, Moment, Store
     from klpd.judge.planner import Plan
+    from klpd.judge.ways import Gate
     from klpd.layout import Layouts
-    from klpd.model import Installed, Livepatch, Stack, Verdict
+    from klpd.model import Assessment, Installed, Livepatch, Stack
 
 ORIGINAL: Final = "original"
 """What `to` says for the unpatched kernel."""
 
 
 class Planning:
-    """Makes plans; `remember` keeps a livepatch that is to be loaded.  Every method may raise KlpdError."""
+    """Makes plans; `remember` keeps a livepatch that is to be loaded.  Every method may raise KlpdError.
+
+    `watched` gives the directories whose files are judged when they are opened, `gate` what is refused now.
+    """
 
     def __init__(
         self,
@@ -39,17 +44,24 @@ class Planning:
         store: Store,
         layouts: Layouts,
         remember: Callable[[Livepatch, bytes], None],
+        watched: Callable[[], tuple[Path, ...]],
+        gate: Callable[[], Gate],
     ) -> None:
         self._kernel = kernel
         self._policies = policies
         self._store = store
         self._layouts = layouts
         self._remember = remember
+        self._watched = watched
+        self._gate = gate
 
-    def check(self, file: NamedFile, manifests: Sequence[NamedFile]) -> Verdict:
-        """The verdict on loading a file now."""
+    def check(self, file: NamedFile, manifests: Sequence[NamedFile]) -> Assessment:
+        """The verdict on loading a file now, and what becomes of it by each way."""
+        descriptor, name = file
+        watched = lies_in(descriptor.fileno(), self._watched())
         (handed,) = self._read([file], manifests)
-        return judge(self._kernel.stack(), Load(handed.livepatch), self._policies.current)
+        source = Source(name, watched, handed.packed, handed.distrust)
+        return assess(self._kernel.stack(), handed.livepatch, self._policies.current, source, self._gate())
 
     def apply(self, files: Sequence[NamedFile], manifests: Sequence[NamedFile]) -> Plan:
         """To load the files, in this order."""
@@ -108,7 +120,7 @@ class Planning:
         return self._kernel.stack().transition
 
     def _read(self, files: Sequence[NamedFile], manifests: Sequence[NamedFile]) -> tuple[HandedOver, ...]:
-        return read_files(files, manifests, self._store.find, self._layouts)
+        return read_files(files, manifests, self._store.declared, self._layouts)
 
     def _applying(self, handed: Sequence[HandedOver]) -> Plan:
         return plan_apply_all(self._kernel.stack(), [each.livepatch for each in handed], self._policies.current)

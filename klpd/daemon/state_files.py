@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The files in which klpd keeps what it has to know after a restart."""
+"""How the files are written in which klpd keeps what it has to know after a restart."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 from typing import Final
 
-STATE_DIRECTORY: Final = Path("/var/lib/klpd")
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 

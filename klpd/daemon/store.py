@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The livepatches that klpd remembers, by digest: the way back needs the bytes of what was in force before.
 
-In /var/lib/klpd/livepatches, DIGEST.ko holds the bytes and DIGEST.json what was read of them.  /var/lib/klpd/history
-tells which livepatches were in force one after another since the kernel booted.
+klpd.remembered tells how they lie in /var/lib/klpd, and reads them.  /var/lib/klpd/history tells which livepatches were
+in force one after another since the kernel booted.
 """
 
 from __future__ import annotations
@@ -15,22 +15,24 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from klpd.daemon.state_files import STATE_DIRECTORY, boot_id, replace_file
+from klpd.daemon.state_files import boot_id, replace_file
 from klpd.errors import KlpdError
-from klpd.model import Livepatch
 from klpd.plain import PlainError, from_plain, to_plain
+from klpd.remembered import DECLARED, LIVEPATCHES, STATE_DIRECTORY, read_remembered, with_remembered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from pathlib import Path
 
-    from klpd.model import Installed, Stack
+    from klpd.model import Declaration, Installed, Livepatch, Stack
 
 log = logging.getLogger(__name__)
 
 _MOST_MOMENTS: Final = 64
 _SPARE: Final = 16
 """How many livepatches beside those of this boot's history are kept."""
+_MOST_DECLARED: Final = 4096
+"""Of how many files is kept what manifests declared of them: nobody but root can make it more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,14 +137,18 @@ class Store:
     """
 
     def __init__(self, folder: Path = STATE_DIRECTORY, declared: Callable[[], object] = lambda: None) -> None:
-        self._declared = declared
-        self._folder = folder / "livepatches"
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._declared_anew = declared
+        self._folder = folder / LIVEPATCHES
+        self._declared_folder = folder / DECLARED
+        for each in (self._folder, self._declared_folder):
+            each.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._history_file = folder / "history"
         self._lock = threading.Lock()
         self._writer = ThreadPoolExecutor(1, "store")
         self._unwritten: dict[str, bytes] = {}
-        self._livepatches = {each.digest: each for each in self._read_all()}
+        remembered = read_remembered(folder)
+        self._livepatches = dict(remembered.livepatches)
+        self._declarations = dict(remembered.declarations)
         self._history = self._read_history()
 
     @property
@@ -163,25 +169,57 @@ class Store:
         with self._lock:
             return tuple(self._livepatches.values())
 
-    def add(self, livepatch: Livepatch, data: bytes) -> bool:
-        """Remember a livepatch and its file's bytes.  They are written in the background: an opener waits.
+    def declared(self, digest: str) -> Declaration | None:
+        """What manifests declared of the bytes with this digest; None: nothing that is remembered."""
+        with self._lock:
+            return self._declarations.get(digest)
 
-        What a manifest declared of the same bytes before is kept until another does: a copy without one unsays nothing.
-        True if they were not remembered.
+    def declare(self, livepatch: Livepatch) -> None:
+        """Remember what manifests declare of a livepatch, whatever becomes of it.
+
+        It takes the place of what others declared of the same bytes before; beside that it stands while the livepatch
+        is in force, which keeps what is declared of it.  A livepatch that came without any unsays nothing.
         """
         with self._lock:
+            known = livepatch.digest in self._livepatches or livepatch.digest in self._declarations
+            declared = self._declare(livepatch)
+        if declared:
+            self._writer.submit(self._write_declared, livepatch.digest)
+        if declared and known:
+            self._declared_anew()
+
+    def add(self, livepatch: Livepatch, data: bytes) -> bool:
+        """Remember a livepatch, its file's bytes, and what is declared of it (as `declare` does).
+
+        They are written in the background: an opener waits.  True if they were not remembered.
+        """
+        self.declare(livepatch)
+        with self._lock:
+            livepatch = with_remembered(livepatch, self._declarations.get(livepatch.digest))
             known = self._livepatches.get(livepatch.digest)
-            if known is not None and not livepatch.declared.files:
-                livepatch = replace(livepatch, declared=livepatch.declared + known.declared)
             if known == livepatch:
                 return False
             self._livepatches[livepatch.digest] = livepatch
             if known is None:
                 self._unwritten[livepatch.digest] = data
         self._writer.submit(self._write, livepatch.digest)
-        if known is not None and known.declared != livepatch.declared:
-            self._declared()
         return known is None
+
+    def _declare(self, livepatch: Livepatch) -> bool:
+        """Note what is declared of a livepatch; whether that is news."""
+        digest, declared = livepatch.digest, livepatch.declared
+        before = self._declarations.get(digest)
+        if not declared.files:
+            return False
+        if before is not None and any(each.digest == digest for each in self._history.moments[-1].members):
+            declared += before
+        if declared == before:
+            return False
+        self._declarations[digest] = declared
+        known = self._livepatches.get(digest)
+        if known is not None:
+            self._livepatches[digest] = with_remembered(known, declared)
+        return True
 
     def read(self, digest: str) -> bytes:
         """The bytes of a remembered livepatch.  Raises KlpdError where they are gone or are not the same any more."""
@@ -248,22 +286,29 @@ class Store:
             self._unwritten.pop(digest, None)
             self._forget_old()
 
+    def _write_declared(self, digest: str) -> None:
+        with self._lock:
+            declared = self._declarations.get(digest)
+            surplus = [each for each in self._declarations if each not in self._livepatches][:-_MOST_DECLARED]
+            for each in surplus:
+                del self._declarations[each]
+        try:
+            if declared is not None:
+                replace_file(self._declared_file(digest), json.dumps(to_plain(declared)).encode())
+        except OSError as error:
+            log.error("what is declared of %s is known until klpd ends only: %s", digest, error)
+        for each in surplus:
+            self._declared_file(each).unlink(missing_ok=True)
+
     def _set_history(self, history: History) -> None:
         self._history = history
         replace_file(self._history_file, json.dumps(to_plain(history)).encode())
 
+    def _declared_file(self, digest: str) -> Path:
+        return self._declared_folder / f"{digest}.json"
+
     def _file(self, digest: str, suffix: str) -> Path:
         return self._folder / f"{digest}.{suffix}"
-
-    def _read_all(self) -> Iterable[Livepatch]:
-        # The oldest first, so that the dictionary is in the order in which they came.
-        for path in sorted(self._folder.glob("*.json"), key=lambda each: each.stat().st_mtime_ns):
-            try:
-                livepatch = from_plain(Livepatch, json.loads(path.read_bytes()))
-            except (PlainError, ValueError):
-                continue  # written by another version, or torn by a crash: it is read again when it is seen again
-            if path.stem == livepatch.digest and self._file(livepatch.digest, "ko").exists():
-                yield livepatch
 
     def _read_history(self) -> History:
         this_boot = boot_id()

@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from klpd.daemon.course import CanceledError, Course
-from klpd.daemon.state_files import STATE_DIRECTORY, boot_id, replace_file
+from klpd.daemon.state_files import boot_id, replace_file
 from klpd.errors import JobError, TimedOutError
 from klpd.judge.planner import Plan
 from klpd.judge.steps import Step
 from klpd.model import Disable, Force, Load, Remove, Reverse, target
 from klpd.plain import PlainError, from_plain, to_plain
+from klpd.remembered import STATE_DIRECTORY
 from klpd.report import JobReport, StepState
 
 if TYPE_CHECKING:

@@ -30,9 +30,10 @@ from klpd.daemon.transitions import Transitions
 from klpd.daemon.unfinished import Unfinished
 from klpd.daemon.watch import Watch
 from klpd.errors import GuardError, KernelError, PolicyError
+from klpd.judge.ways import Gate, gate_of
 from klpd.kernel import gate, sysfs
-from klpd.kernel.guard import Guard, GuardEvent, TransitionEvent, WriteEvent
-from klpd.kernel.guard_abi import GuardVerdict
+from klpd.kernel.guard import Guard, GuardEvent, GuardState, TransitionEvent, WriteEvent
+from klpd.kernel.guard_abi import GuardMode, GuardVerdict
 from klpd.kernel.layouts import KernelLayouts
 from klpd.kernel.memory import KernelMemory
 from klpd.kernel.uevents import ModuleEvents
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from klpd.daemon.jobs import Job
     from klpd.daemon.journal import Journal
     from klpd.judge.rules import Mode, Policy
-    from klpd.kernel.guard_abi import GuardMode
     from klpd.model import Installed
     from klpd.report import Defence, DefenceState
 
@@ -106,7 +106,15 @@ class Daemon:
             authority=Authority(self._bus.connection),
             kernel=self._kernel,
             policies=self._policies,
-            planning=Planning(self._kernel, self._policies, self._store, self._layouts, self._enforcement.remember),
+            planning=Planning(
+                self._kernel,
+                self._policies,
+                self._store,
+                self._layouts,
+                self._enforcement.remember,
+                watched=self._judged_at_open,
+                gate=self._gate,
+            ),
             record=self._record,
             jobs=self._jobs,
             defences=self._defences,
@@ -255,6 +263,17 @@ class Daemon:
 
     def _watched(self) -> tuple[Path, ...]:
         return (module_tree(), *(Path(each) for each in self._policies.current.directories))
+
+    def _judged_at_open(self) -> tuple[Path, ...]:
+        return self._watched() if self._hold is not None and self._hold.alive else ()
+
+    def _gate(self) -> Gate:
+        opened = self._guard_mode() is GuardMode.OFF
+        guarded = Gate.MISSING if self._fallback is None else Gate.FALLBACK
+        if self._guard is not None:
+            does_its_work = opened or self._guard.status().state in (GuardState.CLOSED, GuardState.OBSERVING)
+            guarded = Gate.CLOSED if does_its_work else Gate.MISSING
+        return gate_of(self._policies.current.mode, opened=opened, guarded=guarded)
 
     def _defences(self) -> tuple[Defence, ...]:
         return (

@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from klpd.judge.kernel import deny, first_state
 from klpd.judge.rules import STICKY_WAYS
-from klpd.model import DeclaredState, Installed, Livepatch, Load, Rule, RuleKind
+from klpd.model import ChangeKind, Decision, DeclaredState, Finding, Installed, Livepatch, Load, Rule, RuleKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from klpd.judge.rules import Manifest, Policy, Way
-    from klpd.model import Action, Declaration, Finding, Stack, State
+    from klpd.model import Action, Declaration, Stack, State, StateChange
 
 COMPATIBLE: Final = Rule(RuleKind.BUILTIN, "declared states are kept as the kernel keeps real ones")
+
+READABLE: Final = Rule(RuleKind.BUILTIN, "what is declared has to be known")
 
 Described = TypeVar("Described", Livepatch, Installed)
 
@@ -44,8 +46,8 @@ def action_with_manifests(action: Action, policy: Policy) -> Action:
 
 
 def binds(declaration: Declaration, policy: Policy) -> bool:
-    """Whether a state is declared sticky, and the policy does not say otherwise."""
-    return any(
+    """Whether a state is declared sticky, or may be, and the policy does not say otherwise."""
+    return declaration.unreadable is not None or any(
         each.sticky and any(policy.ruling(each.id, way) is None for way in STICKY_WAYS)
         for each in declaration.states or ()
     )
@@ -56,6 +58,29 @@ def load_findings(stack: Stack, livepatch: Livepatch, policy: Policy) -> Iterato
     yield from contradictions(livepatch)
     for installed in stack.livepatches:
         yield from _incompatible(installed, livepatch, policy)
+
+
+def unreadable_findings(
+    stack: Stack, changed: Iterable[StateChange], name: str, loaded: Livepatch | None = None
+) -> Iterator[Finding]:
+    """The livepatches of which more may be declared than could be read, wherever that may matter to an action on the
+    livepatch `name`: the one that is `loaded`, and those in force unless nothing can become of their states.
+    """
+    touches = any(each.kind is not ChangeKind.KEEP for each in changed)
+    if loaded is not None:
+        touches |= loaded.replace is not False or loaded.carried != ()
+    concerned: list[Livepatch | Installed] = [] if loaded is None else [loaded]
+    concerned += (each for each in stack.livepatches if touches or each.name == name)
+    for each in concerned:
+        if each.declared.unreadable is not None:
+            yield Finding(
+                Decision.UNKNOWN,
+                "declarations-unreadable",
+                READABLE,
+                f"what is declared of {each.name} cannot be known: {each.declared.unreadable}",
+                "ask as root, or with klpd running; what is wrong with a manifest has to be put right",
+                livepatch=each.name,
+            )
 
 
 def contradictions(livepatch: Livepatch) -> Iterator[Finding]:
@@ -119,7 +144,7 @@ def _incompatible(installed: Installed, livepatch: Livepatch, policy: Policy) ->
         if real and first_state(livepatch.states or (), state.id) is not None:
             continue  # the kernel compares the same two
         if carried is None:
-            if livepatch.replace is not False and not real:
+            if livepatch.replace is not False and not real and livepatch.declared.unreadable is None:
                 yield _missing(installed, livepatch, state, policy)
         elif carried.version < state.version:
             yield deny(

@@ -83,6 +83,8 @@ def never_objects_to(
     if livepatch.carried is None:
         return False
     declared = (*_with_manifests(declarations, policy), livepatch.declared)
+    if any(each.unreadable is not None for each in declared):
+        return False
     stuck = {each.id for declaration in declared for each in declaration.states or () if each.sticky}
     return not any(_may_object(livepatch, each.id, stuck, policy) for each in livepatch.carried)
 

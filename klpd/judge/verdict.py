@@ -55,24 +55,36 @@ def _findings(stack: Stack, action: Action, policy: Policy, changed: tuple[State
             yield from site.livepatch_findings(livepatch, policy)
             yield from site.signature_findings(livepatch, policy)
             yield from site.version_findings(livepatch, policy)
-            unknown = stack.unknown if livepatch.carried is not None else (*stack.unknown, livepatch.name)
+            yield from declared.unreadable_findings(stack, changed, livepatch.name, livepatch)
+            unknown = _unknown(stack)
+            if livepatch.carried is None and livepatch.declared.unreadable is None:
+                unknown = (*unknown, livepatch.name)
             yield from site.unknown_findings(stack, unknown, policy)
             yield from site.change_findings(stack, changed, policy, otherwise=kernel.COMPATIBLE, loaded=livepatch)
         case Disable(name):
             yield from kernel.disable_findings(stack, name)
-            yield from site.unknown_findings(stack, (each for each in stack.unknown if each == name), policy)
+            yield from declared.unreadable_findings(stack, changed, name)
+            yield from site.unknown_findings(stack, (each for each in _unknown(stack) if each == name), policy)
             yield from site.change_findings(stack, changed, policy, otherwise=site.NO_RULE)
             yield site.unopposed(name)
         case Reverse(name):
             yield from kernel.reverse_findings(stack, name)
             yield from restore_findings(stack, name, changed, policy)
-            yield from site.unknown_findings(stack, (each for each in stack.unknown if each == name), policy)
+            yield from declared.unreadable_findings(stack, changed, name)
+            yield from site.unknown_findings(stack, (each for each in _unknown(stack) if each == name), policy)
             yield from site.change_findings(stack, changed, policy, otherwise=site.NO_RULE, reversal=True)
             yield site.unopposed(name)
         case Force(name):
             yield from kernel.force_findings(stack, name)
+            yield from declared.unreadable_findings(stack, changed, name)
             yield from site.change_findings(stack, changed, policy, otherwise=site.NO_RULE)
             yield site.force_finding(stack, name, policy)
         case Remove(name):
             yield from kernel.remove_findings(stack, name)
             yield site.unopposed(name)
+
+
+def _unknown(stack: Stack) -> tuple[str, ...]:
+    """The livepatches in force whose states cannot be known, and not because what is declared could not be read."""
+    unreadable = {each.name for each in stack.livepatches if each.declared.unreadable is not None and stack.readable}
+    return tuple(each for each in stack.unknown if each not in unreadable)

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from dataclasses import replace as changed
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from klpd.model import UNDECLARED, Declaration, Signature, State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from klpd.model import Livepatch
+
 
 Fact = TypeVar("Fact")
 
@@ -49,6 +50,35 @@ class Origin:
         )
 
 
+class Remembered(Protocol):
+    """What klpd remembers of the livepatches that it saw."""
+
+    def known(self, name: str, build_id: str) -> tuple[Livepatch, ...]:
+        """Those with this name and build id."""
+        ...
+
+    def declared(self, digest: str) -> Declaration | None:
+        """What is declared of the bytes with this digest, as far as anything is remembered of that."""
+        ...
+
+
+def find_origin(
+    name: str, build_id: str, entered: str | None, remembered: Remembered, search: Callable[[], Iterable[Livepatch]]
+) -> Origin | None:
+    """What is known of the file that the loaded livepatch `name` came from; None where nothing is.
+
+    What klpd remembers of a file goes before what lies where the file is now.  `search` finds the files with this name
+    and build id; `entered` is as in `choose`.
+    """
+    candidates = {each.digest: each for each in remembered.known(name, build_id)}
+    if entered is None or entered not in candidates:
+        for each in search():
+            candidates.setdefault(each.digest, each)
+    if entered is not None and entered not in candidates:
+        return Origin(entered, declared=remembered.declared(entered) or UNDECLARED)
+    return choose(candidates.values(), entered)
+
+
 def choose(candidates: Iterable[Livepatch], entered: str | None) -> Origin | None:
     """Which of `candidates`, files with the loaded livepatch's name and build id, it came from; None without any.
 
@@ -67,7 +97,9 @@ def choose(candidates: Iterable[Livepatch], entered: str | None) -> Origin | Non
 def _any_of(files: tuple[Livepatch, ...]) -> Origin:
     declared = sum((each.declared for each in files[1:]), files[0].declared)
     if not declared.states and any(each.declared.states is None for each in files):
-        declared = changed(declared, states=None)  # one that is declared to have none does not speak for another
+        declared = changed(
+            declared, states=None, stateless=()
+        )  # one that is declared to have none does not speak for another
     return Origin(
         digest=None,
         replace=_common(each.replace for each in files),

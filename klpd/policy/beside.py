@@ -21,7 +21,9 @@ from klpd.policy.show import shown
 from klpd.policy.source import open_source, read_open
 
 if TYPE_CHECKING:
-    from klpd.model import Livepatch
+    from collections.abc import Callable, Iterable
+
+    from klpd.model import Declaration, Livepatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +35,21 @@ class Handed:
 
 
 def manifest_path(file: str) -> str:
-    """Where the manifest of a module's file is, if there is one."""
+    """Where the manifest of the module's file with this path is, if there is one."""
     name = next((file.removesuffix(each) for each in MODULE_SUFFIXES if file.endswith(each)), file)
     return f"{name}.livepatch.toml"
 
 
-def open_beside(file: str) -> int | None:
-    """A descriptor of the manifest beside a module's file; None where there is none.
+def open_beside(file: str) -> tuple[int, str] | None:
+    """A descriptor and the path of the manifest beside a module's file; None where there is none.
+
+    It is beside the file itself, where `file` is a link to it: that is where it is looked for when a loader opens one.
 
     Raises PolicyError where it cannot be opened.
     """
-    path = Path(manifest_path(file))
+    path = Path(manifest_path(os.path.realpath(file)))
     try:
-        return open_source(path)
+        return open_source(path), str(path)
     except FileNotFoundError as error:
         if path.is_symlink():  # to nothing: somebody meant to declare something
             raise unreadable(path, error) from error
@@ -68,34 +72,54 @@ def read_handed(fd: int, file: str) -> Handed:
     return Handed(parse_manifest(read_open(fd, file), file), distrust)
 
 
-def with_beside(livepatch: Livepatch, file: str, *, mine: bool = False) -> Livepatch:
-    """`livepatch`, with what the manifest beside its file declares, if there is one.
-
-    `mine`: whoever wrote it is believed, since nothing is decided but what somebody is shown.
-
-    Raises PolicyError where it cannot be taken.
-    """
-    fd = open_beside(file)
-    if fd is None:
-        return livepatch
+def read_beside(file: str) -> Handed | None:
+    """The manifest beside a module's file; None where there is none.  Raises PolicyError."""
+    opened = open_beside(file)
+    if opened is None:
+        return None
+    fd, path = opened
     try:
-        handed = read_handed(fd, shown(Path(manifest_path(file))))
+        return read_handed(fd, shown(Path(path)))
     finally:
         os.close(fd)
+
+
+def with_beside(
+    livepatch: Livepatch, file: str, remembered: Callable[[str], Declaration | None], *, mine: bool = False
+) -> Livepatch:
+    """`livepatch`, read from `file`, with all that is declared of it but by the site; `remembered` tells by digest what
+    klpd remembers as declared.
+
+    `mine`: whoever wrote the manifest beside it is believed, since nothing is decided but what somebody is shown.
+
+    Raises PolicyError where that manifest cannot be taken.
+    """
+    handed = read_beside(file)
+    if handed is None:
+        return with_declared(livepatch, (), remembered(livepatch.digest))
     if handed.distrust is not None and not mine:
         raise distrusted(handed)
-    return with_manifest(livepatch, handed.manifest)
+    return with_declared(livepatch, (handed.manifest,), None)
 
 
-def with_manifest(livepatch: Livepatch, manifest: Manifest) -> Livepatch:
-    """`livepatch`, with what a manifest that lies beside it declares.  Raises PolicyError where that is for another."""
-    if manifest.is_for(livepatch):
-        return replace(livepatch, declared=livepatch.declared + manifest.declaration)
-    raise PolicyError(
-        f"it is not for {livepatch.name}, whose sha256 is {livepatch.digest} and build id "
-        f"{livepatch.build_id or 'none'}; write it anew: klpctl manifest new",
-        file=manifest.file,
-    )
+def with_declared(livepatch: Livepatch, beside: Iterable[Manifest], remembered: Declaration | None) -> Livepatch:
+    """`livepatch`, which has what its modinfo declares, with what the manifests that came along declare of it.
+
+    Where none came along, what is `remembered` of those that did before still holds.  Whoever reads a livepatch puts
+    its declarations together here; those of the site the judge adds by itself (klpd.judge.declared).
+
+    Raises PolicyError where a manifest is for another livepatch.
+    """
+    own = tuple(beside)
+    for manifest in own:
+        if not manifest.is_for(livepatch):
+            raise PolicyError(
+                f"it is not for {livepatch.name}, whose sha256 is {livepatch.digest} and build id "
+                f"{livepatch.build_id or 'none'}; write it anew: klpctl manifest new",
+                file=manifest.file,
+            )
+    said = tuple(each.declaration for each in own) or (() if remembered is None else (remembered,))
+    return replace(livepatch, declared=sum(said, livepatch.declared)) if said else livepatch
 
 
 def distrusted(handed: Handed) -> PolicyError:

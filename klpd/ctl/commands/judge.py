@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from klpd.errors import CannotTellError, DaemonUnavailableError, ExitStatus, PolicyError
@@ -11,7 +11,7 @@ from klpd.errors import CannotTellError, DaemonUnavailableError, ExitStatus, Pol
 if TYPE_CHECKING:
     from klpd.ctl.context import Context
     from klpd.ctl.requests import Change
-    from klpd.model import Decision, Verdict
+    from klpd.model import Assessment, Decision, Livepatch, Verdict
     from klpd.report import PlanReport
 
 
@@ -45,7 +45,7 @@ def diff(context: Context, old: str, new: str) -> int:
     from klpd.ctl.show_diff import show_difference
     from klpd.judge.compare import compare
 
-    difference = compare(context.machine.livepatch(old), context.machine.livepatch(new))
+    difference = compare(*(_as_told(context.machine.livepatch(each)) for each in (old, new)))
     if context.json:
         context.console.json(difference)
     else:
@@ -54,29 +54,28 @@ def diff(context: Context, old: str, new: str) -> int:
     return ExitStatus.OK
 
 
+def _as_told(livepatch: Livepatch) -> Livepatch:
+    """`livepatch` by what could be read of it: a comparison is of that."""
+    return replace(livepatch, declared=replace(livepatch.declared, unreadable=None))
+
+
 def check(context: Context, file: str) -> int:
     try:
-        service = context.connect()
-        verdict = service.check(file)
+        assessment = context.connect().check(file)
     except DaemonUnavailableError as error:
-        verdict = _judged_here(context, file)
+        assessment = _judged_here(context, file)
         context.console.complain(f"judged without klpd, this is what it would say: {error}")
-    show_verdict(context, verdict)
-    return status_of(verdict.decision)
+    show_verdict(context, assessment)
+    return status_of(assessment.decision)
 
 
-def _judged_here(context: Context, file: str) -> Verdict:
-    from klpd.judge.verdict import judge
-    from klpd.model import Load
-
-    livepatch = context.machine.livepatch(file)
+def _judged_here(context: Context, file: str) -> Assessment:
     try:
-        policy = context.machine.policy()
+        return context.machine.assess(file)
     except PolicyError as error:
         if any(each.forbidden for each in error.all):
             raise CannotTellError(f"{error.account}\nask as root, or with klpd running") from error
         raise
-    return judge(context.machine.stack(), Load(livepatch), policy)
 
 
 def plan(context: Context, change: Change) -> int:
@@ -86,7 +85,7 @@ def plan(context: Context, change: Change) -> int:
 
 
 def show_verdict(context: Context, verdict: Verdict) -> None:
-    """A verdict in whole."""
+    """A verdict in whole, with what becomes of the livepatch by each way if that is in it."""
     from klpd.ctl import show_verdict
 
     if context.json:

@@ -61,7 +61,7 @@ def check(context: Context, manifest: str, module: str) -> int:
 def _complaints(context: Context, file: str, module: str, found: list[Manifest]) -> Iterator[PolicyError]:
     """What is wrong with one manifest, which is added to those found if it can be read."""
     from klpd.judge.declared import contradictions
-    from klpd.policy.beside import with_manifest
+    from klpd.policy.beside import with_declared
 
     try:
         manifest = context.machine.manifest(file)
@@ -69,7 +69,7 @@ def _complaints(context: Context, file: str, module: str, found: list[Manifest])
             return
         found.append(manifest)
         if module:
-            livepatch = with_manifest(context.machine.module(module), manifest)
+            livepatch = with_declared(context.machine.module(module), (manifest,), None)
             yield from (_complaint(each) for each in contradictions(livepatch))
     except PolicyError as error:
         yield from error.all

@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Final
 
 from klpd.ctl.page import Page
 from klpd.judge.rules import Mode, Permission, Policy, Ruling, StateRule, Way
 from klpd.judge.verdict import judge
 from klpd.model import (
+    Admission,
+    Assessment,
     Callback,
+    Decision,
     Disable,
     Format,
     Function,
@@ -19,6 +23,7 @@ from klpd.model import (
     Livepatch,
     Load,
     Object,
+    Outcome,
     Remove,
     Rule,
     RuleKind,
@@ -114,6 +119,20 @@ OPEN: Final[Verdict] = judge(
     Stack((Installed("kpatch_1"),), kernel_release="6.1.0-13-amd64", readable=False), Load(livepatch(1)), POLICY
 )
 REMOVAL: Final[Verdict] = judge(Stack(leftovers=(Leftover("klp_v2", removable=True),)), Remove("klp_v2"), POLICY)
+
+_OUTCOMES: Final = {
+    Decision.ALLOW: Outcome.ALLOWED,
+    Decision.DENY: Outcome.REFUSED,
+    Decision.UNKNOWN: Outcome.UNKNOWN,
+}
+
+
+def assessed(verdict: Verdict, insmod: Admission | None = None, apply: Admission | None = None) -> Assessment:
+    """A verdict with what each way comes to: what it says, unless told otherwise."""
+    usual = Admission(_OUTCOMES[verdict.decision], verdict.reasons if verdict.decision is not Decision.ALLOW else ())
+    values = {each.name: getattr(verdict, each.name) for each in fields(verdict)}
+    return Assessment(**values, insmod=insmod or usual, apply=apply or usual)
+
 
 PLAN: Final = PlanReport("apply klp_v3", APPROVED.decision, (APPROVED, REMOVAL))
 REFUSED_PLAN: Final = PlanReport("revert to the unpatched kernel", STICKY.decision, (STICKY,), gap=True)

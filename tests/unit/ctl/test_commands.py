@@ -18,7 +18,8 @@ from klpd.ctl.requests import Apply, Bare, Change, Disable, Force, Perform, Plan
 from klpd.ctl.service import Interrupted, JobEvent
 from klpd.errors import CannotTellError, DaemonUnavailableError, ExitStatus, PolicyError, UsageError
 from klpd.judge.rules import Manifest
-from klpd.model import Decision, Declaration, Demand, Livepatch, Rule, RuleKind, Verdict
+from klpd.judge.ways import Gate, Source, assess
+from klpd.model import Assessment, Decision, Declaration, Demand, Livepatch, Rule, RuleKind
 from klpd.plain import from_plain, to_plain
 from klpd.policy.check import PolicyWarning
 from klpd.policy.manifest import parse_manifest
@@ -48,6 +49,7 @@ from tests.unit.ctl.examples import (
     STICKY,
     TRANSITION,
     VETOED,
+    assessed,
     job,
     livepatch,
 )
@@ -58,7 +60,7 @@ if TYPE_CHECKING:
 
     from klpd.ctl.names import Names
     from klpd.judge.rules import Policy
-    from klpd.model import Stack
+    from klpd.model import Stack, Verdict
 
 DONE = job(JobState.DONE, StepState.DONE, StepState.DONE)
 REFUSED = JobReport(
@@ -76,7 +78,7 @@ REFUSED = JobReport(
 class Klpd:
     """A klpd that answers as it is told to, and remembers what was begun."""
 
-    verdict: Verdict = APPROVED
+    assessment: Assessment = field(default_factory=lambda: assessed(APPROVED))
     plan_: PlanReport = PLAN
     status_: Status = STATUS
     events: tuple[JobEvent, ...] = (DONE,)
@@ -92,9 +94,9 @@ class Klpd:
     def transition(self) -> TransitionReport | None:
         return self.transitions.pop(0) if self.transitions else None
 
-    def check(self, file: str) -> Verdict:
+    def check(self, file: str) -> Assessment:
         assert file == "lp.ko"
-        return self.verdict
+        return self.assessment
 
     def plan(self, change: Change) -> PlanReport:
         assert self.begun == [], "plans are shown before anything is begun"
@@ -138,6 +140,9 @@ class Computer:
 
     def module(self, file: str) -> Livepatch:
         return self.livepatch("lp.ko" if file == "spoilt.ko" else file)
+
+    def assess(self, file: str) -> Assessment:
+        return assess(ALONE, self.livepatch(file), self.policy(), Source(file, watched=True), Gate.CLOSED)
 
     def stack(self) -> Stack:
         return ALONE
@@ -304,7 +309,7 @@ def test_blockers_followed_as_json_are_a_line_for_each_change_and_an_empty_objec
     [(APPROVED, ExitStatus.OK), (VETOED, ExitStatus.VETOED), (OPEN, ExitStatus.CANNOT_TELL)],
 )
 def test_check_ends_as_its_verdict_does(verdict: Verdict, status: ExitStatus) -> None:
-    assert run(requests.Check("lp.ko"), Klpd(verdict=verdict)).status == status
+    assert run(requests.Check("lp.ko"), Klpd(assessment=assessed(verdict))).status == status
 
 
 def test_check_without_klpd_judges_by_itself_and_says_so() -> None:
@@ -458,7 +463,7 @@ def test_in_audit_mode_it_is_begun_all_the_same() -> None:
     ("request_", "value"),
     [
         (Bare.STATUS, STATUS),
-        (requests.Check("lp.ko"), APPROVED),
+        (requests.Check("lp.ko"), assessed(APPROVED)),
         (Plan(Apply(("lp.ko",))), PLAN),
         (Perform(Apply(("lp.ko",)), confirmed=True), DONE),
         (REVERT, DONE),

@@ -184,6 +184,12 @@ def test_where_there_is_no_screen_nothing_is_cut() -> None:
     assert "more" not in text
 
 
+def test_that_more_may_be_declared_is_told_with_the_reason() -> None:
+    unreadable = replace(livepatch(2), declared=Declaration(unreadable="it may not be read"))
+    text = text_of(show_livepatch(unreadable, Page(), NAMES, CLAIMED, None))
+    assert "\ndeclared:       there may be more: it may not be read\n" in text
+
+
 def test_a_description_cannot_move_the_cursor() -> None:
     hostile = replace(livepatch(2), description="fine\x1b[1A\rname: other")
     assert r"description:    fine\x1b[1A\rname: other" in text_of(

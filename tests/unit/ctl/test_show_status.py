@@ -10,7 +10,7 @@ import pytest
 from klpd.ctl.page import Page
 from klpd.ctl.show_stack import show_stack
 from klpd.ctl.show_status import show_status
-from klpd.model import Decision, Drift, Finding, Installed, Rule, RuleKind, Stack, State, Verdict
+from klpd.model import Decision, Declaration, Drift, Finding, Installed, Rule, RuleKind, Stack, State, Verdict
 from klpd.report import JobState, StepState
 from tests.builders import declares
 from tests.unit.ctl.examples import NAMES, STATUS, job, text_of
@@ -44,6 +44,19 @@ def test_a_state_that_is_but_declared_is_told_as_such() -> None:
     )
     text = text_of(show_stack(Stack((kpatch,)), Page(), NAMES))
     assert " 0x2:1, 0x1001:2 (console_loglevel, declared: manifest) " in text
+
+
+@pytest.mark.parametrize(
+    ("states", "told"), [((State(0x2, 1),), "0x2:1, maybe more"), ((), "unknown"), (None, "unknown")]
+)
+def test_where_more_may_be_declared_that_is_told_with_the_reason(states: tuple[State, ...] | None, told: str) -> None:
+    unreadable = Installed(
+        "kpatch_1", states=states, replace=True, declared=Declaration(unreadable="it may not be read")
+    )
+    unreadable = replace(unreadable, kernel_verified=True)
+    text = text_of(show_stack(Stack((unreadable, replace(unreadable, name="kpatch_2"))), Page(), NAMES))
+    assert text.count(f"  {told}  ") == 2
+    assert text.count("more may be declared: it may not be read") == 1
 
 
 def test_the_sites_manifests_are_counted() -> None:

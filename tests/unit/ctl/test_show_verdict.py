@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from klpd.ctl.page import Page
 from klpd.ctl.show_verdict import show_plan, show_verdict
-from klpd.model import Decision
+from klpd.model import Admission, Decision, Finding, Outcome, Rule, RuleKind
 from klpd.report import PlanReport
-from tests.unit.ctl.examples import APPROVED, NAMES, OPEN, PLAN, REFUSED_PLAN, STICKY, VETOED, text_of
+from tests.unit.ctl.examples import APPROVED, NAMES, OPEN, PLAN, REFUSED_PLAN, STICKY, VETOED, assessed, text_of
 
 
 def test_an_approval_tells_the_change_of_each_state_and_what_let_the_livepatch_in() -> None:
@@ -54,6 +56,45 @@ def test_a_state_without_a_name_has_a_dash() -> None:
 def test_rules_fit_on_a_terminal_of_80_columns() -> None:
     page = Page(width=80)
     assert all(len(line) <= 80 for line in text_of(show_verdict(VETOED, page, NAMES), page).splitlines())
+
+
+def test_what_a_loader_and_apply_get_is_not_told_twice_where_the_verdict_says_it() -> None:
+    for verdict in (APPROVED, VETOED, STICKY, OPEN):
+        assert text_of(show_verdict(assessed(verdict), Page(), NAMES)) == text_of(show_verdict(verdict, Page(), NAMES))
+
+
+def test_what_a_loader_or_apply_gets_beside_the_verdict_is_told_before_it_with_the_reason() -> None:
+    refused = Admission(Outcome.REFUSED, (finding("lp.ko lies elsewhere", Decision.DENY, "move it"),))
+    assert text_of(show_verdict(assessed(APPROVED, insmod=refused), Page(), NAMES)).splitlines()[-5:] == [
+        "insmod: refused",
+        "  lp.ko lies elsewhere",
+        "  remedy: move it",
+        "klpctl apply: approved",
+        "klp_v3: approved",
+    ]
+
+
+def test_in_audit_mode_a_veto_says_that_the_livepatch_is_let_in_all_the_same() -> None:
+    let_in = Admission(Outcome.LET_IN, (finding("in audit mode it is let in and recorded"),))
+    assert text_of(show_verdict(assessed(VETOED, let_in, let_in), Page(), NAMES)).splitlines()[-5:] == [
+        "insmod: let in all the same",
+        "  in audit mode it is let in and recorded",
+        "klpctl apply: let in all the same",
+        "  in audit mode it is let in and recorded",
+        "klp_v1: vetoed",
+    ]
+
+
+def finding(message: str, decision: Decision = Decision.ALLOW, remedy: str | None = None) -> Finding:
+    return Finding(decision, "a-code", Rule(RuleKind.BUILTIN, "a rule"), message, remedy)
+
+
+def test_a_plan_that_audit_mode_lets_happen_says_so() -> None:
+    text = text_of(show_plan(replace(REFUSED_PLAN, outcome=Outcome.LET_IN), Page(), NAMES))
+    assert text.splitlines()[-1] == (
+        "  audit mode: klpd refuses nothing: all this would be done all the same, and recorded"
+    )
+    assert "audit mode" not in text_of(show_plan(replace(REFUSED_PLAN, outcome=Outcome.REFUSED), Page(), NAMES))
 
 
 def test_a_plan_lists_its_steps_with_the_changes_they_make() -> None:

@@ -16,6 +16,7 @@ from klpd.daemon.store import Store
 from klpd.daemon.unfinished import Unfinished
 from klpd.judge.planner import plan_apply, plan_disable, plan_force, plan_revert
 from klpd.judge.rules import Mode, Permission, Policy, Ruling, TransitionRules
+from klpd.judge.ways import Gate
 from klpd.layout import known_layout
 from klpd.model import Rule, RuleKind
 from tests.unit.daemon.fake_kernel import FakeKernel, livepatch
@@ -120,7 +121,15 @@ class Bench:
     def planning(self) -> Planning:
         policies = Policies(lambda: self.policy)
         policies.load()
-        return Planning(self.kernel, policies, self.store, known_layout, lambda _livepatch, _data: None)
+        return Planning(
+            self.kernel,
+            policies,
+            self.store,
+            known_layout,
+            lambda _livepatch, _data: None,
+            watched=lambda: (),
+            gate=lambda: Gate.CLOSED,
+        )
 
     def _note(self, job: Job) -> None:
         with self._changed:

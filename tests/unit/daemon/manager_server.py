@@ -27,6 +27,7 @@ from klpd.daemon.store import Store
 from klpd.daemon.unfinished import Unfinished
 from klpd.daemon.watch import Watch
 from klpd.judge.rules import LivepatchRule, Match, Mode, Permission, Policy, Ruling
+from klpd.judge.ways import Gate
 from klpd.layout import known_layout
 from klpd.model import Rule, RuleKind, State
 from klpd.report import BUS_NAME
@@ -106,7 +107,15 @@ class Server:
             authority=Authority(self.bus.connection),
             kernel=self.kernel,
             policies=self.policies,
-            planning=Planning(self.kernel, self.policies, store, known_layout, lambda _livepatch, _data: None),
+            planning=Planning(
+                self.kernel,
+                self.policies,
+                store,
+                known_layout,
+                lambda _livepatch, _data: None,
+                watched=lambda: (),
+                gate=lambda: Gate.CLOSED,
+            ),
             record=record,
             jobs=jobs,
             defences=lambda: (),

@@ -17,7 +17,7 @@ from klpd import module
 from klpd.daemon.enforcement import Enforcement
 from klpd.daemon.store import Store
 from klpd.errors import KernelError, ModuleFormatError
-from klpd.judge.rules import Mode, Permission, Ruling, builtin_policy
+from klpd.judge.rules import Comparison, Mode, Permission, Ruling, StateRule, VersionRange, builtin_policy
 from klpd.kernel.guard_abi import ANY_LIVEPATCH, Attribute, GuardPermission, GuardVerdict, Permit
 from klpd.layout import known_layout
 from klpd.model import Decision, Stack
@@ -189,6 +189,27 @@ def test_what_the_manifest_beside_a_file_declares_counts_and_is_kept(
     assert approved.digests == [hashlib.sha256(data).digest()]
     (kept,) = store.livepatches
     assert [(each.id, each.version) for each in kept.declared.states or ()] == [(7, 2)]
+
+
+@as_root
+@pytest.mark.parametrize("permission", [builders.allowing(), denying()], ids=["let in", "never let in"])
+def test_what_a_manifest_declared_holds_when_it_is_taken_away(
+    store: Store,
+    approved: GuardModel,
+    files: dict[str, bytes],
+    beside: Callable[[str], str],
+    permission: Ruling,
+) -> None:
+    data, low = files["klp_allocated"], StateRule(7, denying().rule, versions=VersionRange(((Comparison.LESS, 2),)))
+    enforcing(builders.policy(default=permission), files, store, approved).judge(
+        data, beside("[[state]]\nid = 7\nversion = 2\n"), 1
+    )
+    judged = enforced(
+        enforcing(builders.policy(low), files, store, approved).judge(data, "/nowhere/klp_allocated.ko", 1)
+    )
+    assert judged.obstructed
+    assert judged.verdict is not None
+    assert [each.code for each in judged.verdict.reasons] == ["state-version"]
 
 
 @as_root

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from klpd.daemon.handed import HandedOver, NamedFile
-    from klpd.model import Livepatch
+    from klpd.model import Declaration
 
 USER = 1000
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file root's")
@@ -39,7 +38,7 @@ def manifest(folder: Path, name: str, version: int = 2) -> Path:
     return path
 
 
-def nothing(_digest: str) -> Livepatch | None:
+def nothing(_digest: str) -> Declaration | None:
     return None
 
 
@@ -66,14 +65,31 @@ def test_a_manifest_for_none_of_them_is_refused(tmp_path: Path) -> None:
 
 def test_without_a_manifest_what_was_declared_before_holds(tmp_path: Path) -> None:
     plain = read_livepatch(build()["klp_allocated"].read_bytes(), file="klp_allocated.ko")
-    known = replace(plain, declared=declares({7: 9}))
-    remembered = {plain.digest: known}.get
+
+    def remembered(digest: str) -> Declaration | None:
+        return declares({7: 9}) if digest == plain.digest else None
+
     (handed,) = read_files([opened(build()["klp_allocated"])], [], remembered, known_layout)
     assert versions(handed) == [9]
     (handed,) = read_files(
         [opened(build()["klp_allocated"])], [opened(manifest(tmp_path, "klp_allocated", 2))], remembered, known_layout
     )
     assert versions(handed) == [2]
+
+
+def test_a_manifest_that_lies_beside_one_of_them_is_for_none_but_that(tmp_path: Path) -> None:
+    for name in ("klp_allocated", "klp_add"):
+        (tmp_path / f"{name}.ko").write_bytes(build()[name].read_bytes())
+    files = ("klp_allocated", "klp_add")
+    wrong = manifest(tmp_path, "klp_add")
+    wrong.rename(tmp_path / "klp_allocated.livepatch.toml")
+    with pytest.raises(PolicyError, match=r"klp_allocated\.livepatch\.toml: it is not for klp_allocated"):
+        read_files(
+            [opened(tmp_path / f"{each}.ko") for each in files],
+            [opened(tmp_path / "klp_allocated.livepatch.toml")],
+            nothing,
+            known_layout,
+        )
 
 
 @as_root

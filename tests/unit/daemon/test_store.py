@@ -55,6 +55,41 @@ def test_what_a_manifest_declares_is_kept_until_another_says_otherwise(tmp_path:
     assert Store(tmp_path).find(one.digest) == by_other
 
 
+def test_what_is_declared_is_kept_whatever_becomes_of_the_livepatch(tmp_path: Path) -> None:
+    one = stored("klp_one")
+    store = Store(tmp_path)
+    store.declare(replace(one, declared=declares({1: 5})))
+    store.declare(one)
+    assert store.declared(one.digest) == declares({1: 5})
+    assert store.find(one.digest) is None
+    store.stop()
+    again = Store(tmp_path)
+    again.add(one, DATA)
+    assert again.find(one.digest) == replace(one, declared=declares({1: 5}))
+
+
+def test_what_is_declared_outlives_the_livepatches_that_are_forgotten(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.add(replace(stored("klp_one"), declared=declares({1: 5})), DATA)
+    for number in range(40):
+        store.add(stored(f"klp_{number}", b"%d" % number), b"%d" % number)
+    store.stop()
+    assert Store(tmp_path).declared(stored("klp_one").digest) == declares({1: 5})
+
+
+def test_a_livepatch_in_force_keeps_what_is_declared_of_it_beside_what_comes_later(tmp_path: Path) -> None:
+    one = replace(stored("klp_one"), declared=declares({1: 1}, sticky=True))
+    later = declares({2: 1}, file="/lib/one.livepatch.toml")
+    store = Store(tmp_path)
+    store.add(one, DATA)
+    store.observe(Stack().after(Load(one)))
+    store.add(replace(one, declared=later), DATA)
+    assert store.declared(one.digest) == later + one.declared
+    store.observe(Stack())
+    store.add(replace(one, declared=later), DATA)
+    assert store.declared(one.digest) == later
+
+
 def test_a_better_reading_of_the_same_bytes_takes_the_place_of_the_former(tmp_path: Path) -> None:
     one = replace(stored("klp_one"), states=None, declared=declares({1: 1}))
     store = Store(tmp_path)

@@ -315,6 +315,50 @@ def test_what_is_declared_twice_counts_once() -> None:
     assert (Declaration() + Declaration(())).states == ()
 
 
+# --- What could not be read ---
+
+HIDDEN = Declaration(unreadable="it may not be read")
+
+
+def unknowns(verdict: Verdict) -> list[str | None]:
+    return [each.livepatch for each in verdict.findings if each.code == "declarations-unreadable"]
+
+
+@pytest.mark.parametrize("states", [None, (), {1: 1}])
+def test_a_livepatch_of_which_more_may_be_declared_is_neither_allowed_nor_denied_for_it(
+    states: dict[int, int] | None,
+) -> None:
+    verdict = judge(stack(), Load(livepatch("new", states, declared=HIDDEN)), STRICT)
+    assert (verdict.decision, unknowns(verdict)) == (Decision.UNKNOWN, ["new"])
+
+
+def test_a_declared_state_is_not_missing_from_what_may_declare_it() -> None:
+    there = stack(installed("old", declared=declares({1: 1})))
+    assert judge(there, Load(livepatch("new")), STRICT).decision is Decision.DENY
+    assert judge(there, Load(livepatch("new", declared=HIDDEN)), STRICT).decision is Decision.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("replaces", "states", "matters"), [(True, (), True), (None, (), True), (False, {2: 1}, True), (False, (), False)]
+)
+def test_what_may_be_declared_of_one_in_force_matters_to_what_may_lose_or_lower_it(
+    replaces: bool | None, states: dict[int, int], matters: bool
+) -> None:
+    there = stack(installed("old", {}, declared=HIDDEN))
+    verdict = judge(there, Load(livepatch("new", states, replace=replaces)), STRICT)
+    assert (verdict.decision is Decision.UNKNOWN) is matters
+    assert unknowns(verdict) == (["old"] if matters else [])
+
+
+def test_one_of_which_more_may_be_declared_does_not_go_nor_what_it_may_make_sticky() -> None:
+    hidden = stack(installed("old", {1: 1}), installed("hidden", {}, declared=HIDDEN))
+    for name in ("hidden", "old"):
+        verdict = judge(hidden, Disable(name), policy())
+        assert (verdict.decision, unknowns(verdict)) == (Decision.UNKNOWN, ["hidden"])
+    assert not any(permits(each.enabled) for each in write_permissions(hidden, policy()))
+    assert not never_objects(policy(), [HIDDEN])
+
+
 # --- Declared to have none ---
 
 NOBODY = Declaration((), stateless=(Rule(RuleKind.DECLARED, OLD, 3),))
