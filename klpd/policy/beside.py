@@ -10,7 +10,7 @@ import os
 import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from klpd.errors import PolicyError
 from klpd.files import MODULE_SUFFIXES
@@ -22,6 +22,9 @@ from klpd.policy.source import open_source, read_open
 
 if TYPE_CHECKING:
     from klpd.model import Livepatch
+
+MANIFEST_SUFFIX: Final = ".livepatch.toml"
+"""What the names of manifests beside modules end in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ class Handed:
 def manifest_path(file: str) -> str:
     """Where the manifest of a module's file is, if there is one."""
     name = next((file.removesuffix(each) for each in MODULE_SUFFIXES if file.endswith(each)), file)
-    return f"{name}.livepatch.toml"
+    return name + MANIFEST_SUFFIX
 
 
 def open_beside(file: str) -> int | None:
