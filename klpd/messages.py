@@ -53,6 +53,12 @@ class MessageId(StrEnum):
     """A line of defence came up or went down."""
     HOLD_TIMED_OUT = "c8abf2474104471e8b49ac874f7ba66f"
     """Who opened or read a module file went on before there was a verdict."""
+    HOLD_REFUSED = "5f0f5d3f6d0f4f3c9b7e1c2a48d96b17"
+    """The kernel refused an opener of a module file, since klpd could not have the file."""
+    EVENTS_LOST = "d2a9b07c6e1b4d0fa3c58e7f19264b05"
+    """Decisions of the guard have no entry: klpd did not take them from the kernel in time."""
+    WITHHELD = "8c41f6a27b9e4f52bd06a3e1975c0d38"
+    """There are more entries like some that were written; how many is told instead of them."""
 
 
 class Field(StrEnum):
@@ -79,6 +85,8 @@ class Field(StrEnum):
     """A job's report as JSON (klpd.plain of klpd.report.JobReport)."""
     FILE = "KLPD_FILE"
     DEFENCE = "KLPD_DEFENCE"
+    COUNT = "KLPD_COUNT"
+    """How many events there were that have no entry of their own."""
     CUT = "KLPD_CUT"
     """The fields that were too long: the entry has but the beginning of them, or what fits of the JSON, or nothing."""
 

@@ -37,6 +37,9 @@ _KINDS: Final = {
     MessageId.GUARD_CLOSED: ("guard", Tone.GOOD),
     MessageId.DEFENCE_CHANGED: ("defence", Tone.PLAIN),
     MessageId.HOLD_TIMED_OUT: ("hold", Tone.WARN),
+    MessageId.HOLD_REFUSED: ("hold", Tone.WARN),
+    MessageId.EVENTS_LOST: ("lost", Tone.WARN),
+    MessageId.WITHHELD: ("more", Tone.WARN),
 }
 _LET: Final = frozenset({MessageId.LOAD_APPROVED, MessageId.WRITE_ALLOWED})
 _ACTS: Final = _LET | {

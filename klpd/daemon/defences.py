@@ -21,9 +21,10 @@ def hold_defence(hold: Hold | None, why_not: str) -> Defence:
         return Defence("hold", DefenceState.DOWN, f"{why_not}; load livepatches with klpctl apply")
     if not hold.alive:
         return Defence("hold", DefenceState.DOWN, "its thread has ended, and nobody is held: systemctl restart klpd")
-    return Defence(
-        "hold", DefenceState.UP, f"openers of module files in {hold.directories} directories wait for a verdict"
-    )
+    detail = f"openers of module files in {hold.directories} directories wait for a verdict"
+    if hold.unwatched:
+        detail += f"; not watched: {', '.join(hold.unwatched)}"
+    return Defence("hold", DefenceState.UP, detail)
 
 
 def guard_defence(guard: Guard | None, why_not: str) -> Defence:

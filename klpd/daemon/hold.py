@@ -4,51 +4,51 @@
 Where the kernel has no guard, readers are held as well, and one that is loading a livepatch may be refused
 (klpd.daemon.fallback).
 
-The hold's own thread opens no path, judges nothing and waits for nobody: it takes the events, hands them to workers
-and answers what is overdue.  A worker reads through the event's own descriptor, so that it raises no event itself.
-Files that turn out to be no livepatches are ignored until they change, and reach klpd no more.
+The hold's own thread opens no path, judges nothing and waits for nobody: it answers what is overdue.  Another takes the
+events, and hands them to workers (klpd.daemon.intake).  A worker reads through the event's own descriptor, so that it
+raises no event itself.  Whose event is looked at next is for klpd.daemon.turns to say; the same bytes are judged once
+(klpd.daemon.judgements).  Files that turn out to be no livepatches are ignored until they change, and reach klpd no
+more.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import resource
 import select
+import sys
 import threading
 import time
-from queue import SimpleQueue
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol
 
 from klpd.daemon.directories import Directories
+from klpd.daemon.intake import Intake
+from klpd.daemon.judgements import Judgements, Opened, Version
 from klpd.daemon.waiting import Waiting, path_of
+from klpd.daemon.workers import Workers
 from klpd.errors import KernelError, ModuleFormatError
 from klpd.files import read_descriptor
 from klpd.kernel.fanotify import Fanotify
+from klpd.kernel.loaders import user_who_waits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from klpd.daemon.fallback import FileLoad
+    from klpd.daemon.judgements import Judge
     from klpd.kernel.fanotify import Held
 
 log = logging.getLogger(__name__)
 
-_WORKERS: Final = 4
+_WORKERS: Final = 6
 _PAUSE: Final = 0.1
 _MOMENT: Final = 0.001
 """Seconds in which a thread that has raised an event is likely to have gone to sleep."""
-
-_Found = TypeVar("_Found")
-
-
-class Examine(Protocol):
-    """Judges a file's bytes; true if they are a livepatch (or might be one to the guard).
-
-    Raises ModuleFormatError where that cannot be told.
-    """
-
-    def __call__(self, data: bytes, file: str, pid: int) -> bool: ...
+_SWITCH_INTERVAL: Final = 0.0005
+"""Seconds that a thread of Python's which has waited for the kernel waits for one that computes (Python's own choice is
+ten times that).  Each event takes some calls of the kernel, and whoever waits, waits for those of all before him."""
 
 
 class Loads(Protocol):
@@ -64,33 +64,49 @@ class Loads(Protocol):
     def answered(self, load: FileLoad) -> None: ...
 
 
-class TimedOut(Protocol):
-    """Is told of an opener, or a reader, that went on without a verdict."""
+class Told(Protocol):
+    """Is told of openers and readers that did not wait for a verdict (klpd.daemon.record)."""
 
-    def __call__(self, file: str, pid: int, *, reading: bool) -> None: ...
+    def hold_timed_out(self, file: str, pid: int, user: int | None, *, reading: bool) -> None:
+        """One went on without a verdict; `user` is None for who may load modules."""
+        ...
+
+    def hold_refused(self, error: KernelError) -> None:
+        """The kernel refused one, since klpd could not have its file."""
+        ...
 
 
 class Hold:
     """Holds the openers of the files in some directories.  `timeout` (seconds) may change at any time.
 
     With `loads`, readers are held, too, and those are refused that load what is not to be loaded.  Each read(2) of a
-    livepatch then costs a question.
+    livepatch then costs a question.  To be made on the main thread.
 
     Raises KernelError where the kernel has no such thing.
     """
 
-    def __init__(self, examine: Examine, timed_out: TimedOut, *, timeout: float, loads: Loads | None = None) -> None:
-        self._examine = examine
+    def __init__(
+        self,
+        judge: Judge,
+        told: Told,
+        *,
+        timeout: float,
+        loads: Loads | None = None,
+        declared_changed: Callable[[], None] = lambda: None,
+    ) -> None:
         self._loads = loads
-        self._timed_out = timed_out
+        self._told = told
         self.timeout = timeout
         self._group = Fanotify(readers=loads is not None)
-        self._directories = Directories(self._group)
+        self._directories = Directories(self._group, declared_changed)
         self._waiting = Waiting(self._group)
-        self._queue: SimpleQueue[Held | None] = SimpleQueue()
-        self._workers = [threading.Thread(target=self._judge, name="judge", daemon=True) for _ in range(_WORKERS)]
-        self._thread = threading.Thread(target=self._serve, name="hold", daemon=True)
+        self._judgements = Judgements(judge, self._ignore)
+        self._workers: Workers[Held] = Workers(self._serve_one, _WORKERS)
         self._wakeup = os.eventfd(0, os.EFD_CLOEXEC)
+        self._intake = Intake(self._group, self._accept, told.hold_refused, self._wake)
+        self._thread = threading.Thread(target=self._serve, name="hold", daemon=True)
+        # Each who is held has a descriptor of klpd's, which needs some for itself.
+        self._most_held = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
         self._stopping = False
         self._came_round = True
 
@@ -100,38 +116,48 @@ class Hold:
         return len(self._directories)
 
     @property
+    def unwatched(self) -> tuple[str, ...]:
+        """Those of the directories to watch that are not, each with the reason."""
+        return self._directories.unwatched
+
+    @property
     def alive(self) -> bool:
         """Whether anybody is held at all."""
-        return self._thread.is_alive()
+        return self._thread.is_alive() and self._intake.alive
 
-    def watch(self, roots: Iterable[Path]) -> None:
+    def watch(self, roots: Iterable[Path], done: Callable[[], None]) -> None:
         """Hold the openers of the files in these directories and all below them, and from now on of no others.
 
-        Directories that are made, moved or mounted there later are included.
+        Directories that are made, moved or mounted there later are included.  Returns at once; `done` is called, on
+        another thread, when all are watched.
         """
-        self._directories.watch(roots)
+        self._directories.watch(roots, done)
 
     def responsive(self) -> bool:
         """Whether the hold's thread has come round since this was last asked: it answers in time only if it does."""
         came_round, self._came_round = self._came_round, False
-        os.eventfd_write(self._wakeup, 1)
-        return came_round
+        self._wake()
+        return came_round and self._intake.well
 
     def start(self) -> None:
         """To be called before `watch`."""
-        for thread in (*self._workers, self._thread):
-            thread.start()
+        sys.setswitchinterval(_SWITCH_INTERVAL)
+        self._workers.start()
+        self._thread.start()
+        self._intake.start()
 
     def stop(self) -> None:
         """Let everyone go on and end the threads.  A worker that hangs is not waited for."""
         self._directories.stop()
         self._stopping = True
-        os.eventfd_write(self._wakeup, 1)
+        self._wake()
         self._thread.join()
+
+    def _wake(self) -> None:
+        os.eventfd_write(self._wakeup, 1)
 
     def _serve(self) -> None:
         poller = select.poll()
-        poller.register(self._group.fileno(), select.POLLIN)
         poller.register(self._wakeup, select.POLLIN)
         try:
             while not self._stopping:
@@ -145,51 +171,60 @@ class Hold:
             self._let_go()
 
     def _serve_once(self, poller: select.poll) -> None:
-        ready = {fd for fd, _events in poller.poll(self._waiting.until_overdue())}
-        if self._wakeup in ready:
+        pauses = (self._intake.look_after(time.monotonic(), self.timeout), self._waiting.until_overdue())
+        pause = min((each for each in pauses if each is not None), default=None)
+        if poller.poll(None if pause is None else pause * 1000 + 1):
             os.eventfd_read(self._wakeup)
-        if self._group.fileno() in ready:
-            held, lost = self._group.read()
-            self._accept(held)
-            if lost:
-                log.warning("openers of module files went on unjudged, since the kernel's queue of them was full")
         for late, file in self._waiting.let_overdue_go():
-            self._timed_out(file, late.pid, reading=late.reading)
+            self._told.hold_timed_out(file, late.pid, user_who_waits(late.pid), reading=late.reading)
+            if self._workers.drop(late):
+                os.close(late.fd)
 
-    def _accept(self, held: list[Held]) -> None:
+    def _accept(self, held: Held) -> None:
+        if self._is_own(held):
+            self._group.allow(held)
+            os.close(held.fd)
+            return
         self._waiting.add(held, time.monotonic() + self.timeout)
-        for each in held:
-            if _is_own(each.pid):
-                self._waiting.answer(each)
-            self._queue.put(each)
+        user = user_who_waits(held.pid)
+        if user is not None and len(self._waiting) > self._most_held:
+            self._told.hold_timed_out(path_of(held), held.pid, user, reading=held.reading)
+            self._answer(held)
+            return
+        self._workers.add(held, user)
 
-    def _judge(self) -> None:
-        while (held := self._queue.get()) is not None:
-            try:
-                if held.reading and self._loads is not None:
-                    self._judge_reader(held, self._loads)
-                else:
-                    self._judge_opener(held)
-            except ModuleFormatError as error:
-                log.info("not judged: %s", error)
-            except KernelError as error:
-                log.warning("not judged: %s", error)
-            except Exception:
-                log.exception("the file that process %d opens could not be judged", held.pid)
+    def _serve_one(self, held: Held) -> None:
+        try:
+            if held.reading and self._loads is not None:
+                self._judge_reader(held, self._loads)
+            else:
+                self._judge_opener(held)
+        except ModuleFormatError as error:
+            log.info("not judged: %s", error)
+        except KernelError as error:
+            log.warning("not judged: %s", error)
+        except Exception:
+            log.exception("the file that process %d opens could not be judged", held.pid)
 
     def _judge_opener(self, held: Held) -> None:
-        try:
-            if held in self._waiting:
-                self._look(held, self._examine)
-        finally:
-            self._waiting.answer(held)
+        if held not in self._waiting:  # it was overdue
             os.close(held.fd)
+            return
+        self._judgements.settle(
+            Opened(held.fd, path_of(held), held.pid),
+            done=lambda: self._answer(held),
+            again=lambda: self._workers.add(held, user_who_waits(held.pid)),
+        )
+
+    def _answer(self, held: Held) -> None:
+        self._waiting.answer(held)
+        os.close(held.fd)
 
     def _judge_reader(self, held: Held, loads: Loads) -> None:
         load = None
         try:
             if self._is_loading(held, loads):
-                load = self._look(held, loads.judge)
+                load = self._look(held, loads)
         finally:
             answered = self._waiting.answer(held, refuse=load is not None and load.refused)
             os.close(held.fd)
@@ -204,33 +239,31 @@ class Hold:
             time.sleep(_MOMENT)
         return False
 
-    def _look(self, held: Held, judge: Callable[[bytes, str, int], _Found]) -> _Found:
-        before = os.fstat(held.fd)
-        file = path_of(held)
-        found = judge(read_descriptor(held.fd, file), file, held.pid)
-        if not found:
-            self._ignore(held, file, before)
-        return found
+    def _look(self, held: Held, loads: Loads) -> FileLoad | None:
+        """What is loaded.  Read by each load: as long as it reads, the kernel keeps writers out, and only then."""
+        version, file = Version.of(held.fd), path_of(held)
+        load = loads.judge(read_descriptor(held.fd, file), file, held.pid)
+        if load is None:
+            self._ignore(Opened(held.fd, file, held.pid), version)
+        return load
 
-    def _ignore(self, held: Held, file: str, before: os.stat_result) -> None:
+    def _ignore(self, opened: Opened, version: Version) -> None:
         try:
-            self._group.ignore(held.fd)
-            if _version(before) != _version(os.fstat(held.fd)):
-                self._group.heed(held.fd)
+            self._group.ignore(opened.fd)
+            if Version.of(opened.fd) != version:
+                self._group.heed(opened.fd)
         except KernelError as error:
             # It costs a look at each open, and is no reason to log more than that.
-            log.debug("%s will be looked at again: %s", file, error)
+            log.debug("%s will be looked at again: %s", opened.file, error)
+
+    def _is_own(self, held: Held) -> bool:
+        """Whether it is klpd that opens or reads a file."""
+        if self._loads is None:
+            return held.pid == os.getpid()
+        return os.path.exists(f"/proc/self/task/{held.pid}")  # of a group that holds readers, it is the thread
 
     def _let_go(self) -> None:
+        if not self._intake.stop(_PAUSE * 10):
+            log.warning("an event of the kernel's is not had yet; who waits goes on when klpd has ended")
         self._waiting.close()
-        for _worker in self._workers:
-            self._queue.put(None)
-
-
-def _is_own(pid: int) -> bool:
-    """Whether a process, or a thread, is klpd's."""
-    return pid == os.getpid() or any(each.native_id == pid for each in threading.enumerate())
-
-
-def _version(status: os.stat_result) -> tuple[int, int, int]:
-    return status.st_mtime_ns, status.st_ctime_ns, status.st_size
+        self._workers.stop()

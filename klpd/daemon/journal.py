@@ -17,18 +17,21 @@ import errno
 import logging
 import socket
 import threading
+import time
 from collections import deque
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from klpd.messages import JSON_FIELDS, Field
+from klpd.daemon.limit import Limit
+from klpd.messages import JSON_FIELDS, Field, MessageId
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from klpd.messages import MessageId
-
 SOCKET: Final = "/run/systemd/journal/socket"
+_MOST: Final = 20
+_SECONDS: Final = 60.0
 _BACKLOG: Final = 1000
 _FULL: Final = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ECONNREFUSED, errno.ENOENT, errno.ENOTCONN})
 _PRIORITIES: Final = {
@@ -167,12 +170,36 @@ class Journal:
 
 
 class Handler(logging.Handler):
-    """Log records as journal entries."""
+    """Log records as journal entries: of those that one line of code makes, so many in a time, and then their number.
+
+    What is logged at DEBUG is not bounded: somebody asked for it.
+    """
 
     def __init__(self, journal: Journal) -> None:
         super().__init__()
         self._journal = journal
+        self._limit: Limit[tuple[str, str]] = Limit(_MOST, _SECONDS)
 
     def emit(self, record: logging.LogRecord) -> None:
-        fields = {"CODE_FILE": record.pathname, "CODE_LINE": str(record.lineno), "LOGGER": record.name}
-        self._journal.send(fields, record.levelno, self.format(record))
+        now = time.monotonic()
+        kind = record.name, str(record.msg)
+        self._tell(self._limit.ended(now))
+        if record.levelno <= logging.DEBUG or self._limit.admits(kind, now):
+            fields = {"CODE_FILE": record.pathname, "CODE_LINE": str(record.lineno), "LOGGER": record.name}
+            self._journal.send(fields, record.levelno, self.format(record))
+
+    def flush(self) -> None:
+        """Tell of what was withheld and has not been told of, where its time is over."""
+        with self.lock or nullcontext():
+            self._tell(self._limit.ended(time.monotonic()))
+
+    def close(self) -> None:
+        """Tell of all that was withheld."""
+        self._tell(self._limit.end())
+        super().close()
+
+    def _tell(self, withheld: Mapping[tuple[str, str], int]) -> None:
+        for (logger, text), number in withheld.items():
+            fields = {Field.COUNT.value: str(number), "LOGGER": logger}
+            message = f'{number} more messages like this were withheld within {self._limit.seconds:g} s: "{text}"'
+            self._journal.event(MessageId.WITHHELD, logging.WARNING, message, fields)

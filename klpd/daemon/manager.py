@@ -44,7 +44,8 @@ if TYPE_CHECKING:
 class Manager:
     """Serves the bus.
 
-    `reload` reads the policy anew and may raise PolicyError; `defences` tells how they are.
+    `reload` reads the policy anew and may raise PolicyError; its result comes when that has its effect.  `defences`
+    tells how they are.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class Manager:
         jobs: Jobs,
         defences: Callable[[], tuple[Defence, ...]],
         drift: Callable[[], tuple[Drift, ...]],
-        reload: Callable[[], None],
+        reload: Callable[[], Future[None]],
         open_guard: Callable[[int], None],
         close_guard: Callable[[int], None],
     ) -> None:
@@ -355,7 +356,7 @@ class Manager:
         call: Call,
         action: PolkitAction,
         details: Mapping[str, str],
-        then: Callable[[int], None],
+        then: Callable[[int], Future[None] | None],
         *,
         free_for: int | None = None,
     ) -> Future[object]:
@@ -365,8 +366,11 @@ class Manager:
         def carry_out(asked: Future[None], uid: int) -> None:
             try:
                 asked.result()
-                then(uid)
-                done.set_result(None)
+                result = then(uid)
+                if result is None:
+                    done.set_result(None)
+                else:
+                    result.add_done_callback(lambda _ended: done.set_result(None))
             except Exception as error:
                 done.set_exception(error)
 

@@ -3,15 +3,21 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
-from dataclasses import replace
+import os
+import threading
+import time
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from klpd.daemon.journal import LONGEST_JSON
-from klpd.errors import MOST_TOLD
+from klpd.daemon.limit import Limit
+from klpd.errors import MOST_TOLD, NotAuthorizedError, VetoedError
+from klpd.files import LARGEST_MODULE
 from klpd.judge.permissions import permits
-from klpd.kernel.guard_abi import GuardMode, GuardVerdict, Way
+from klpd.kernel.guard_abi import GuardMode, GuardVerdict, Lock, Way
 from klpd.messages import Field, MessageId
 from klpd.model import Verdict
 from klpd.plain import to_plain
@@ -22,6 +28,7 @@ if TYPE_CHECKING:
 
     from klpd.daemon.enforcement import Judged
     from klpd.daemon.journal import Journal
+    from klpd.errors import KernelError
     from klpd.kernel.guard import GuardEvent, WriteEvent
     from klpd.kernel.threads import Thread
     from klpd.model import Drift, Installed
@@ -36,6 +43,35 @@ _NOT_JUDGED: Final = (
     "stale: klpd had not judged it yet for the stack and the policy as they were then; while klpd runs, try again"
 )
 
+_NOT_AUTHORIZED: Final = NotAuthorizedError.dbus_name
+_MOST: Final = 10
+_SECONDS: Final = 60.0
+"""Of what anybody can bring about at will, so many entries are written in so many seconds."""
+_REMEDIES: Final = {
+    errno.EINTR: "let whoever has a lease on it (/proc/locks) give it back, and try again",
+    errno.EMFILE: "raise LimitNOFILE= of klpd.service (systemctl edit klpd)",
+    errno.ENFILE: "raise fs.file-max (sysctl)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Often:
+    """A kind of entries that may be many: of one user (None: who may load modules; root), or with one errno."""
+
+    id: MessageId
+    of: int | None
+
+    def __str__(self) -> str:
+        match self.id:
+            case MessageId.HOLD_REFUSED:
+                return f"opens of files that klpd could not have ({os.strerror(self.of or 0)})"
+            case MessageId.HOLD_TIMED_OUT if self.of is None:
+                return "files opened or read before there was a verdict, by who may load modules"
+            case MessageId.HOLD_TIMED_OUT:
+                return f"files opened or read before there was a verdict, by user {self.of}"
+            case _:
+                return f"jobs that user {self.of} is not authorized for"
+
 
 _AUDITING: Final = "let through, since klpd audits"
 _OPEN: Final = "let through, since the gate is open"
@@ -46,6 +82,8 @@ _VOID: Final = {
     GuardVerdict.ORPHANED: "the klpd that approved it has ended",
 }
 """Why an approval was good for nothing."""
+_ENTRY: Final = "refused when it was to be installed; its loader says: Cannot allocate memory"
+"""kobject_add_internal gives the error of the entry's security hook as ENOMEM (sysfs_create_dir_ns)."""
 
 
 class Record:
@@ -53,6 +91,8 @@ class Record:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
+        self._limit: Limit[_Often] = Limit(_MOST, _SECONDS)
+        self._lock = threading.Lock()
 
     def load_decided(self, event: GuardEvent, judged: Judged | None) -> None:
         """The guard let a livepatch through or refused it."""
@@ -144,12 +184,14 @@ class Record:
 
     def job_ended(self, report: JobReport) -> None:
         """A job has come to its end."""
+        if report.error == _NOT_AUTHORIZED and not self._admits(_Often(MessageId.JOB_REFUSED, report.uid)):
+            return
         fields = {Field.JOB: str(report.id), **_json(Field.REPORT, report)}
         message = f": {report.message}" if report.message else ""
         text = f"job {report.id}, {report.goal}: {report.state}{message}"
         if report.state is JobState.DONE:
             self._event(MessageId.JOB_DONE, logging.INFO, text, fields)
-        elif report.error in ("org.klpd1.Error.Vetoed", "org.klpd1.Error.NotAuthorized"):
+        elif report.error in (VetoedError.dbus_name, _NOT_AUTHORIZED):
             self._event(MessageId.JOB_REFUSED, logging.WARNING, text, fields)
         else:
             self._event(MessageId.JOB_FAILED, logging.WARNING, text, fields)
@@ -184,13 +226,43 @@ class Record:
         text = f"user {uid} closed the guard; it does as the policy's mode says again"
         self._event(MessageId.GUARD_CLOSED, logging.WARNING, text, {Field.UID: str(uid)})
 
-    def hold_timed_out(self, file: str, pid: int, *, reading: bool) -> None:
-        """An opener went on without a verdict; or a reader did, who may be loading it where there is no guard."""
+    def hold_timed_out(self, file: str, pid: int, user: int | None, *, reading: bool) -> None:
+        """An opener went on without a verdict; or a reader did, who may be loading it where there is no guard.
+
+        `user` is None for who may load modules: others cannot have his entries withheld.
+        """
+        if not self._admits(_Often(MessageId.HOLD_TIMED_OUT, user)):
+            return
         if reading:
             text = f"thread {pid} read {file} before there was a verdict; if that was to load a livepatch, it went on"
         else:
             text = f"process {pid} opened {file} before there was a verdict; it takes one to load a livepatch"
         self._event(MessageId.HOLD_TIMED_OUT, logging.WARNING, text, {Field.FILE: file, Field.PID: str(pid)})
+
+    def hold_refused(self, error: KernelError) -> None:
+        """The kernel refused an opener, since it could not open his file for klpd."""
+        if self._admits(_Often(MessageId.HOLD_REFUSED, error.errno)):
+            remedy = _REMEDIES.get(error.errno, "try again")
+            text = "an open of a file in a watched directory was refused (EPERM), since klpd could not have the file"
+            self._event(MessageId.HOLD_REFUSED, logging.WARNING, f"{text}: {error}; {remedy}", {})
+
+    def events_lost(self, number: int) -> None:
+        """Decisions of the guard did not come to klpd."""
+        text = f"{number} decisions of the guard have no entry, since klpd did not read them in time"
+        fields = {Field.COUNT: str(number)}
+        self._event(MessageId.EVENTS_LOST, logging.WARNING, f"{text}; what is in force: klpctl status", fields)
+
+    def tell_withheld(self, *, all_of_them: bool = False) -> None:
+        """Write how many entries were withheld, of each kind whose time is over (or of all), instead of them."""
+        with self._lock:
+            withheld = self._limit.end() if all_of_them else self._limit.ended(time.monotonic())
+        for kind, number in withheld.items():
+            text = f"{number} more entries like these were withheld within {self._limit.seconds:g} s: {kind}"
+            self._event(MessageId.WITHHELD, logging.WARNING, text, {Field.COUNT: str(number)})
+
+    def _admits(self, kind: _Often) -> bool:
+        with self._lock:
+            return self._limit.admits(kind, time.monotonic())
 
     def _approved(self, who: str, name: str, fields: Mapping[Field, str]) -> None:
         self._event(MessageId.LOAD_APPROVED, logging.INFO, f"approved: {who} loads {name}", fields)
@@ -209,6 +281,16 @@ class Record:
 
 
 def _why(judged: Judged | None, event: GuardEvent) -> str:
+    why = _why_not(judged, event)
+    return f"{why} ({_ENTRY})" if event.lock is Lock.ENTRY and not event.allowed else why
+
+
+def _why_not(judged: Judged | None, event: GuardEvent) -> str:
+    if event.verdict is GuardVerdict.TOO_BIG:
+        return (
+            f"{event.verdict}: it is larger than {LARGEST_MODULE >> 20} MiB, and nothing of that size is judged, by "
+            "whatever way it is loaded; build it without debug information"
+        )
     if event.verdict in _VOID:
         return f"{event.verdict}: {_VOID[event.verdict]}; load it again"
     if judged is None:

@@ -9,8 +9,6 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from klpd.kernel.fanotify import Fanotify, Held
 
 
@@ -30,10 +28,13 @@ class Waiting:
         waiting = self._deadlines.get(held.fd)
         return waiting is not None and waiting[0] is held
 
-    def add(self, held: Iterable[Held], deadline: float) -> None:
-        """Wait for answers to these until `deadline` (time.monotonic)."""
+    def __len__(self) -> int:
+        return len(self._deadlines)
+
+    def add(self, held: Held, deadline: float) -> None:
+        """Wait for an answer to this until `deadline` (time.monotonic)."""
         with self._lock:
-            self._deadlines.update((each.fd, (each, deadline)) for each in held)
+            self._deadlines[held.fd] = held, deadline
 
     def answer(self, held: Held, *, refuse: bool = False) -> bool:
         """Let go on or refuse, unless there was an answer already; whether this was it."""
@@ -48,10 +49,10 @@ class Waiting:
             return True
 
     def until_overdue(self) -> float | None:
-        """Milliseconds until the first deadline; None while nobody waits."""
+        """Seconds until the first deadline; None while nobody waits."""
         with self._lock:
             first = min((deadline for _held, deadline in self._deadlines.values()), default=None)
-        return None if first is None else max(0.0, first - time.monotonic()) * 1000 + 1
+        return None if first is None else max(0.0, first - time.monotonic())
 
     def let_overdue_go(self) -> list[tuple[Held, str]]:
         """Let those go on who have waited too long; who they are, with the paths of their files."""

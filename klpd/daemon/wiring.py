@@ -6,9 +6,10 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from klpd.daemon.authority import Authority
 from klpd.daemon.bus import Bus
@@ -19,6 +20,7 @@ from klpd.daemon.hold import Hold
 from klpd.daemon.jobs import Jobs
 from klpd.daemon.known import KnownLivepatches
 from klpd.daemon.loop import Loop
+from klpd.daemon.lost import LostEvents
 from klpd.daemon.manager import Manager
 from klpd.daemon.notify import notify, notify_reloading, watchdog_period
 from klpd.daemon.planning import Planning
@@ -52,6 +54,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_PATIENCE: Final = 10.0
+"""Seconds to wait until all directories are watched, at the start and at a reload."""
+_LATE: Final = "it takes long to look through the directories to watch; some are not watched yet"
+_OFTEN: Final = 5.0
+"""Seconds after which what was counted is told."""
+
 
 class Daemon:
     """klpd.  Building it takes hold of the kernel; `run` serves until SIGTERM."""
@@ -68,6 +76,7 @@ class Daemon:
             self._take_policy()
         self._guard, self._no_guard = _guard(self._policies.current.mode)
         self._store = Store(declared=self._declared_changed)
+        self._lost = LostEvents()
         self._memory, self._no_memory = _memory()
         self._transitions = Transitions()
         self._layouts = KernelLayouts()
@@ -146,6 +155,7 @@ class Daemon:
         if period is not None:
             self._loop.every(period, self._ping)
         self._bus.when_closed(self._bus_gone)
+        self._loop.every(_OFTEN, self._tell_counted)
         self._bus.own(BUS_NAME)
         notify("READY=1", f"STATUS={self._headline()}")
         self._loop.run()
@@ -212,7 +222,12 @@ class Daemon:
             self._enforcement.withdraw_permissions()
         self._record.policy_loaded(self._policies.report)
 
-    def _reload(self) -> None:
+    def _reload(self) -> Future[None]:
+        """Have the policy's files read anew.  Raises PolicyError; the result comes when the directories are watched.
+
+        Where that takes very long, it comes without: nobody waits for a network for ever, and klpctl status tells.
+        """
+        watched: Future[None] = Future()
         try:
             self._take_policy()
         finally:
@@ -220,16 +235,19 @@ class Daemon:
             notify(f"STATUS={self._headline()}")
         if self._hold is not None:
             self._hold.timeout = self._policies.current.hold_timeout
-            self._hold.watch(self._watched())
+            self._hold.watch(self._watched(), lambda: self._loop.call_soon(lambda: _settle(watched)))
+            self._loop.after(_PATIENCE, lambda: _settle(watched, late=_LATE))
+        else:
+            _settle(watched)
         self._watch.look_soon()
+        return watched
 
     def _reload_on_signal(self) -> None:
         notify_reloading()
         try:
-            self._reload()
+            self._reload().add_done_callback(lambda _watched: notify("READY=1"))
         except PolicyError as error:
             log.error("the policy was not taken: %s", error)
-        finally:
             notify("READY=1")
 
     def _guard_mode(self) -> GuardMode:
@@ -250,15 +268,19 @@ class Daemon:
     def _start_hold(self) -> tuple[Hold | None, str]:
         try:
             hold = Hold(
-                lambda data, file, pid: self._enforcement.examine(data, file, pid) is not None,
-                self._record.hold_timed_out,
+                self._enforcement,
+                self._record,
                 timeout=self._policies.current.hold_timeout,
                 loads=self._fallback,
+                declared_changed=self._declared_changed,
             )
         except KernelError as error:
             return None, str(error)
         hold.start()
-        hold.watch(self._watched())
+        watched = threading.Event()
+        hold.watch(self._watched(), watched.set)
+        if not watched.wait(_PATIENCE):
+            log.warning(_LATE)
         return hold, ""
 
     def _watched(self) -> tuple[Path, ...]:
@@ -320,6 +342,17 @@ class Daemon:
                 self._told[defence.name] = defence.state
                 self._record.defence(defence)
 
+    def _tell_counted(self) -> None:
+        """Record what has no entry of its own."""
+        self._record.tell_withheld()
+        for handler in logging.getLogger().handlers:
+            handler.flush()
+        if self._guard is not None:
+            lost = self._lost.untold(self._guard.counters().lost)
+            if lost:
+                self._record.events_lost(lost)
+                self._watch.look_soon()
+
     def _ping(self) -> None:
         self._journal.flush()
         self._tell_defences()
@@ -335,7 +368,15 @@ class Daemon:
         self._watch.stop()
         self._manager.stop()
         self._store.stop()
+        self._record.tell_withheld(all_of_them=True)
         self._journal.flush()
+
+
+def _settle(watched: Future[None], late: str = "") -> None:
+    if not watched.done():
+        if late:
+            log.warning(late)
+        watched.set_result(None)
 
 
 def _guard(mode: Mode) -> tuple[Guard | None, str]:

@@ -5,23 +5,24 @@ Whoever is held waits in the kernel until `allow` or `refuse` answers its event.
 through.
 
 To make an event's descriptor, the kernel opens the file anew on the thread that reads the event.  On a local disk this
-waits for nothing.  Where the file system has to ask somebody else at each open (FUSE, NFS), it waits for them.
+waits for nothing, unless somebody has a lease on the file (fcntl(2), F_SETLEASE): then until that is given back, or for
+/proc/sys/fs/lease-break-time.  Where the file system has to ask somebody else at each open (FUSE, NFS), it waits for
+them.  A signal ends that.  There are no events of FIFOs and devices (fanotify_group_event_mask in
+fs/notify/fanotify/fanotify.c).
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import platform
 import struct
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from klpd.errors import KernelError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 # include/uapi/linux/fanotify.h
 FAN_CLOEXEC: Final = 0x1
@@ -32,7 +33,6 @@ FAN_UNLIMITED_MARKS: Final = 0x20
 FAN_REPORT_TID: Final = 0x100
 FAN_MARK_ADD: Final = 0x1
 FAN_MARK_REMOVE: Final = 0x2
-FAN_MARK_DONT_FOLLOW: Final = 0x4
 FAN_MARK_ONLYDIR: Final = 0x8
 FAN_MARK_IGNORED_MASK: Final = 0x20
 FAN_Q_OVERFLOW: Final = 0x4000
@@ -41,12 +41,9 @@ FAN_ACCESS_PERM: Final = 0x20000
 FAN_EVENT_ON_CHILD: Final = 0x08000000
 FAN_ALLOW: Final = 0x1
 FAN_DENY: Final = 0x2
-_DIRECTORY: Final = FAN_MARK_ONLYDIR | FAN_MARK_DONT_FOLLOW
 _NO_FD: Final = -1
-_AT_FDCWD: Final = -100
 _METADATA: Final = struct.Struct("=IBBHQii")  # struct fanotify_event_metadata
 _RESPONSE: Final = struct.Struct("=iI")  # struct fanotify_response
-_BUFFER: Final = 64 * _METADATA.size
 # Without it a file of over 2 GiB could not be opened at all.  glibc defines it as 0 on 64 bit, the kernel does not.
 _O_LARGEFILE: Final = {"aarch64": 0o400000, "ppc64le": 0o200000}
 _O_LARGEFILE_OTHERS: Final = 0o100000
@@ -87,9 +84,8 @@ class Fanotify:
         if readers:
             flags |= FAN_REPORT_TID
         large = _O_LARGEFILE.get(platform.machine(), _O_LARGEFILE_OTHERS)
-        # O_NONBLOCK, since the kernel opens the file anew for each event: where it raises one for a FIFO (not every
-        # kernel does), it would wait for the other end, and for whoever holds a lease on a file.
-        self._fd = int(self._libc.fanotify_init(flags, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | large))
+        # Without O_NONBLOCK: with it, the kernel refuses the opener of a file on which there is a lease.
+        self._fd = int(self._libc.fanotify_init(flags, os.O_RDONLY | os.O_CLOEXEC | large))
         if self._fd < 0:
             raise KernelError("fanotify_init", ctypes.get_errno())
 
@@ -97,16 +93,16 @@ class Fanotify:
         """The group's descriptor, readable when events wait."""
         return self._fd
 
-    def watch(self, directory: Path) -> None:
-        """Hold who opens (or reads) the directory's files, not those of its subdirectories.
+    def watch(self, directory: int) -> None:
+        """Hold who opens (or reads) the files of an open directory (O_PATH will do), not those of its subdirectories.
 
-        Raises KernelError: ENOENT, ENOTDIR, EINVAL on a file system that cannot be watched.
+        Raises KernelError: EINVAL on a file system that cannot be watched.
         """
-        self._mark(FAN_MARK_ADD | _DIRECTORY, self._events | FAN_EVENT_ON_CHILD, _AT_FDCWD, os.fsencode(directory))
+        self._mark(FAN_MARK_ADD | FAN_MARK_ONLYDIR, self._events | FAN_EVENT_ON_CHILD, directory, b".")
 
-    def unwatch(self, directory: Path) -> None:
-        """Take back `watch`.  Raises KernelError: ENOENT where it is not there any more, or is not watched."""
-        self._mark(FAN_MARK_REMOVE | _DIRECTORY, self._events | FAN_EVENT_ON_CHILD, _AT_FDCWD, os.fsencode(directory))
+    def unwatch(self, directory: int) -> None:
+        """Take back `watch`.  Raises KernelError: ENOENT where it is not watched."""
+        self._mark(FAN_MARK_REMOVE | FAN_MARK_ONLYDIR, self._events | FAN_EVENT_ON_CHILD, directory, b".")
 
     def ignore(self, fd: int) -> None:
         """Let everyone to the file `fd` without an event until it is modified by write(2) or truncate(2).
@@ -119,25 +115,25 @@ class Fanotify:
         """Take back `ignore`."""
         self._mark(FAN_MARK_REMOVE | FAN_MARK_IGNORED_MASK, self._events, fd, None)
 
-    def read(self) -> tuple[list[Held], bool]:
-        """The events that wait, and whether the queue overflowed, so that some went on without one.
+    def read(self) -> Held | None:
+        """The next event; None where there is none.  May wait for the file, see above.
 
-        Raises OSError for an event whose file could not be opened for klpd (EMFILE, for example); the kernel has then
-        refused the opener with EPERM (fanotify_read in fs/notify/fanotify/fanotify_user.c).
+        Raises KernelError for an event whose file could not be opened for klpd (EMFILE, for example): the kernel has
+        then refused the opener with EPERM (fanotify_read in fs/notify/fanotify/fanotify_user.c); EOVERFLOW where the
+        queue was full and somebody went on without an event.
         """
         try:
-            data = os.read(self._fd, _BUFFER)
+            # One at a time: after others, the kernel would not tell of one that it has refused, and none is to wait
+            # here while the next one's file is opened.
+            data = os.read(self._fd, _METADATA.size)
         except BlockingIOError:
-            return [], False
-        held, lost, at = [], False, 0
-        while at + _METADATA.size <= len(data):
-            length, _version, _reserved, _size, mask, fd, pid = _METADATA.unpack_from(data, at)
-            at += length
-            if mask & FAN_Q_OVERFLOW:
-                lost = True
-            elif fd != _NO_FD:
-                held.append(Held(fd, pid, bool(mask & FAN_ACCESS_PERM)))
-        return held, lost
+            return None
+        except OSError as error:
+            raise KernelError.of("cannot take who opens a file", error) from error
+        _length, _version, _reserved, _size, mask, fd, pid = _METADATA.unpack(data)
+        if mask & FAN_Q_OVERFLOW or fd == _NO_FD:
+            raise KernelError("cannot take who opens a file", errno.EOVERFLOW)
+        return Held(fd, pid, bool(mask & FAN_ACCESS_PERM))
 
     def allow(self, held: Held) -> None:
         """Let who is held go on.  The event's descriptor stays open: it is the caller's to close."""
@@ -158,5 +154,4 @@ class Fanotify:
 
     def _mark(self, flags: int, mask: int, fd: int, path: bytes | None) -> None:
         if self._libc.fanotify_mark(self._fd, flags, mask, fd, path) != 0:
-            where = os.fsdecode(path) if path is not None else f"descriptor {fd}"
-            raise KernelError(f"fanotify_mark on {where}", ctypes.get_errno())
+            raise KernelError("fanotify_mark", ctypes.get_errno())

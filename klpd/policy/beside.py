@@ -10,7 +10,7 @@ import os
 import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from klpd.errors import PolicyError
 from klpd.files import MODULE_SUFFIXES
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     from klpd.model import Declaration, Livepatch
 
+MANIFEST_SUFFIX: Final = ".livepatch.toml"
+"""What the names of manifests beside modules end in."""
+
 
 @dataclass(frozen=True, slots=True)
 class Handed:
@@ -37,7 +40,7 @@ class Handed:
 def manifest_path(file: str) -> str:
     """Where the manifest of the module's file with this path is, if there is one."""
     name = next((file.removesuffix(each) for each in MODULE_SUFFIXES if file.endswith(each)), file)
-    return f"{name}.livepatch.toml"
+    return name + MANIFEST_SUFFIX
 
 
 def open_beside(file: str) -> tuple[int, str] | None:

@@ -65,6 +65,7 @@ CONTROL: Final = """
     <method name="Disable"><arg type="s" direction="in"/></method>
     <method name="Settle"/>
     <method name="ComeAndGo"/>
+    <method name="Watched"/>
     <method name="Count"><arg type="u" direction="out"/></method>
   </interface>
 </node>
@@ -76,6 +77,7 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         self.loop = Loop()
+        self.watched: Future[None] = Future()
         self.bus = bus.Bus(self.loop)
         self.kernel = FakeKernel({}, lasting=None, on_look=lambda _looks: time.sleep(0.01))
         self.policies = Policies(lambda: POLICY)
@@ -120,7 +122,7 @@ class Server:
             jobs=jobs,
             defences=lambda: (),
             drift=lambda: self.watch.drift,
-            reload=lambda: None,
+            reload=lambda: self.watched,
             open_guard=lambda _uid: None,
             close_guard=lambda _uid: None,
         )
@@ -133,6 +135,7 @@ class Server:
             "Disable": lambda call: self.told(lambda: self.disable(call.text(0))),
             "Settle": lambda _call: self.told(self.settle),
             "ComeAndGo": lambda _call: self.told(self.come_and_go),
+            "Watched": lambda _call: self.told(lambda: self.watched.set_result(None)),
             "Count": lambda _call: count(),
         }
         self.bus.publish("/org/klpd1/test", CONTROL, control, dict)

@@ -38,7 +38,7 @@ class PlayedGroup:
 
     def __init__(self) -> None:
         self._events = os.eventfd(0, os.EFD_SEMAPHORE | os.EFD_NONBLOCK)
-        self._waiting: SimpleQueue[Held | Exception | None] = SimpleQueue()
+        self._waiting: SimpleQueue[Held | Exception] = SimpleQueue()
         self.allowed: SimpleQueue[Held] = SimpleQueue()
         self.refused: SimpleQueue[Held] = SimpleQueue()
         self.ignored: SimpleQueue[str] = SimpleQueue()
@@ -64,14 +64,17 @@ class PlayedGroup:
         self._happens(error)
 
     def overflows(self) -> None:
-        self._happens(None)
+        self._happens(KernelError("fanotify", errno.EOVERFLOW))
 
-    def read(self) -> tuple[list[Held], bool]:
-        os.eventfd_read(self._events)
+    def read(self) -> Held | None:
+        try:
+            os.eventfd_read(self._events)
+        except BlockingIOError:
+            return None
         event = self._waiting.get_nowait()
         if isinstance(event, Exception):
             raise event
-        return ([], True) if event is None else ([event], False)
+        return event
 
     def allow(self, opening: Held) -> None:
         self.allowed.put(opening)
@@ -87,34 +90,57 @@ class PlayedGroup:
     def heed(self, fd: int) -> None:
         self.heeded.append(os.readlink(f"/proc/self/fd/{fd}"))
 
-    def watch(self, directory: Path) -> None: ...
+    def watch(self, directory: int) -> None: ...
 
-    def unwatch(self, directory: Path) -> None: ...
+    def unwatch(self, directory: int) -> None: ...
 
     def close(self) -> None:
         self.closed.set()
 
-    def _happens(self, event: Held | Exception | None) -> None:
+    def _happens(self, event: Held | Exception) -> None:
         self._waiting.put(event)
         os.eventfd_write(self._events, 1)
 
 
 class Judge:
-    """Judges as `answers` say, by the file's bytes; an Event among them makes it hang until that is set."""
+    """Judges as `answers` say, by the file's bytes; an Event among them makes it hang until that is set.
+
+    `renewed` has whom a verdict was renewed for, while `holds`.
+    """
 
     def __init__(self) -> None:
-        self.answers: dict[bytes, bool | Exception | threading.Event] = {}
+        self.answers: dict[bytes, Judged | None | Exception | threading.Event] = {}
         self.asked: SimpleQueue[tuple[bytes, str, int]] = SimpleQueue()
+        self.renewed: SimpleQueue[tuple[Judged, str, int]] = SimpleQueue()
+        self.holds = True
 
-    def __call__(self, data: bytes, file: str, pid: int) -> bool:
+    def examine(self, data: bytes, file: str, pid: int) -> Judged | None:
         self.asked.put((data, file, pid))
         answer = self.answers[data]
         if isinstance(answer, threading.Event):
             answer.wait(WAIT)
-            return True
+            return JUDGED
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    def renew(self, judged: Judged, file: str, pid: int) -> bool:
+        self.renewed.put((judged, file, pid))
+        return self.holds
+
+
+class Told:
+    """In the place of klpd.daemon.record.Record."""
+
+    def __init__(self) -> None:
+        self.late: SimpleQueue[tuple[str, int]] = SimpleQueue()
+        self.refused: SimpleQueue[int] = SimpleQueue()
+
+    def hold_timed_out(self, file: str, pid: int, user: int | None, *, reading: bool) -> None:
+        self.late.put((file, pid))
+
+    def hold_refused(self, error: KernelError) -> None:
+        self.refused.put(error.errno)
 
 
 class Loader:
@@ -157,9 +183,9 @@ def loader() -> Loader:
 
 
 @pytest.fixture
-def gate(group: PlayedGroup, judge: Judge, late: SimpleQueue[tuple[str, int]], loader: Loader) -> Iterator[Hold]:
+def gate(group: PlayedGroup, judge: Judge, told: Told, loader: Loader) -> Iterator[Hold]:
     """A hold on readers, too."""
-    made = Hold(judge, lambda file, pid, *, reading: late.put((file, pid)), timeout=LONG, loads=loader)
+    made = Hold(judge, told, timeout=LONG, loads=loader)
     made.start()
     yield made
     made.stop()
@@ -178,13 +204,13 @@ def judge() -> Judge:
 
 
 @pytest.fixture
-def late() -> SimpleQueue[tuple[str, int]]:
-    return SimpleQueue()
+def told() -> Told:
+    return Told()
 
 
 @pytest.fixture
-def hold(group: PlayedGroup, judge: Judge, late: SimpleQueue[tuple[str, int]]) -> Iterator[Hold]:
-    made = Hold(judge, lambda file, pid, *, reading: late.put((file, pid)), timeout=LONG)
+def hold(group: PlayedGroup, judge: Judge, told: Told) -> Iterator[Hold]:
+    made = Hold(judge, told, timeout=LONG)
     made.start()
     yield made
     made.stop()
@@ -216,7 +242,7 @@ def hang(judge: Judge) -> threading.Event:
 def test_an_opener_is_let_go_when_its_file_is_judged(
     hold: Hold, group: PlayedGroup, judge: Judge, module: Path
 ) -> None:
-    judge.answers[b"module"] = True
+    judge.answers[b"module"] = JUDGED
     opening = group.opens(module, pid=7)
     assert group.allowed.get(timeout=WAIT) is opening
     assert judge.asked.get(timeout=WAIT) == (b"module", str(module), 7)
@@ -225,7 +251,7 @@ def test_an_opener_is_let_go_when_its_file_is_judged(
 
 
 def test_a_file_that_is_no_livepatch_is_ignored(hold: Hold, group: PlayedGroup, judge: Judge, module: Path) -> None:
-    judge.answers[b"module"] = False
+    judge.answers[b"module"] = None
     group.opens(module)
     assert group.ignored.get(timeout=WAIT) == str(module)
 
@@ -236,7 +262,7 @@ def test_a_file_that_changes_while_it_is_judged_is_not_ignored(
     def ignore(_fd: int) -> None:
         module.write_bytes(b"something else")
 
-    judge.answers[b"module"] = False
+    judge.answers[b"module"] = None
     monkeypatch.setattr(group, "ignore", ignore)
     group.opens(module)
     group.allowed.get(timeout=WAIT)
@@ -262,20 +288,20 @@ def test_an_opener_is_let_go_when_the_kernel_has_no_room_for_an_ignore_mark(
     hold: Hold, group: PlayedGroup, judge: Judge, module: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     group.mark_error = KernelError("fanotify_mark", errno.ENOSPC)
-    judge.answers[b"module"] = False
+    judge.answers[b"module"] = None
     opening = group.opens(module)
     assert group.allowed.get(timeout=WAIT) is opening
     assert caplog.records == []
 
 
 def test_an_opener_is_let_go_in_time_when_judging_hangs(
-    hold: Hold, group: PlayedGroup, judge: Judge, late: SimpleQueue[tuple[str, int]], module: Path
+    hold: Hold, group: PlayedGroup, judge: Judge, told: Told, module: Path
 ) -> None:
     ended = hang(judge)
     hold.timeout = SHORT
     opening = group.opens(module, pid=7)
     assert group.allowed.get(timeout=WAIT) is opening
-    assert late.get(timeout=WAIT) == (str(module), 7)
+    assert told.late.get(timeout=WAIT) == (str(module), 7)
     os.fstat(opening.fd)  # the worker may still read
     ended.set()
     assert closes(opening)
@@ -301,20 +327,31 @@ def test_klpd_itself_never_waits(hold: Hold, group: PlayedGroup, judge: Judge, m
     assert judge.asked.empty()
 
 
-def test_it_goes_on_after_an_error_and_says_so(
-    hold: Hold, group: PlayedGroup, judge: Judge, module: Path, caplog: pytest.LogCaptureFixture
+def test_who_was_refused_for_want_of_a_descriptor_is_told_and_others_are_held_on(
+    hold: Hold, group: PlayedGroup, judge: Judge, told: Told, module: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    judge.answers[b"module"] = True
-    group.fails(OSError(errno.EMFILE, "too many open files"))
+    judge.answers[b"module"] = JUDGED
+    group.fails(KernelError("fanotify", errno.EMFILE))
     opening = group.opens(module)
     assert group.allowed.get(timeout=WAIT) is opening
-    assert [each.getMessage() for each in caplog.records] == ["the hold goes on after an error"]
+    assert told.refused.get(timeout=WAIT) == errno.EMFILE
+    assert caplog.records == []
+
+
+def test_it_goes_on_after_a_mistake_and_says_so(
+    hold: Hold, group: PlayedGroup, judge: Judge, module: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    judge.answers[b"module"] = JUDGED
+    group.fails(ValueError("a mistake in klpd"))
+    opening = group.opens(module)
+    assert group.allowed.get(timeout=WAIT) is opening
+    assert [each.getMessage() for each in caplog.records] == ["those who open module files are held on after an error"]
 
 
 def test_an_overflow_of_the_queue_is_told(
     hold: Hold, group: PlayedGroup, judge: Judge, module: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    judge.answers[b"module"] = True
+    judge.answers[b"module"] = JUDGED
     group.overflows()
     group.opens(module)
     group.allowed.get(timeout=WAIT)
@@ -331,42 +368,43 @@ def test_it_is_responsive_while_judging_hangs(hold: Hold, group: PlayedGroup, ju
 
 
 def test_it_is_not_responsive_while_its_own_thread_hangs(
-    hold: Hold, group: PlayedGroup, module: Path, monkeypatch: pytest.MonkeyPatch
+    hold: Hold, group: PlayedGroup, judge: Judge, told: Told, module: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hangs, ended = threading.Event(), threading.Event()
+    hangs, ended, judged = threading.Event(), threading.Event(), hang(judge)
 
-    def read() -> tuple[list[Held], bool]:
+    def hold_timed_out(file: str, pid: int, user: int | None, *, reading: bool) -> None:
         hangs.set()
         ended.wait(WAIT)
-        return PlayedGroup.read(group)
 
-    monkeypatch.setattr(group, "read", read)
-    group.overflows()
+    monkeypatch.setattr(told, "hold_timed_out", hold_timed_out)
+    hold.timeout = SHORT
+    group.opens(module)
     assert hangs.wait(WAIT)
     hold.responsive()
     assert not hold.responsive()
     ended.set()
+    judged.set()
     assert eventually(hold.responsive)
 
 
 def test_it_is_not_responsive_while_nothing_but_errors_come(hold: Hold, group: PlayedGroup) -> None:
     failed = threading.Event()
 
-    def read() -> tuple[list[Held], bool]:
+    def read() -> Held | None:
         failed.set()
-        raise OSError(errno.EIO, "an error that stays")
+        raise KernelError("fanotify", errno.EBADF)
 
     group.read = read  # type: ignore[method-assign]
     group.overflows()
     assert failed.wait(WAIT)
-    hold.responsive()
+    assert eventually(lambda: not hold.responsive())
     assert not hold.responsive()
 
 
 def test_stopping_lets_everyone_go_and_waits_for_no_worker(
-    group: PlayedGroup, judge: Judge, late: SimpleQueue[tuple[str, int]], module: Path
+    group: PlayedGroup, judge: Judge, told: Told, module: Path
 ) -> None:
-    hold = Hold(judge, lambda file, pid, *, reading: late.put((file, pid)), timeout=LONG)
+    hold = Hold(judge, told, timeout=LONG)
     hold.start()
     alive = hold.alive
     ended = hang(judge)
@@ -447,14 +485,14 @@ def test_a_load_that_cannot_be_judged_goes_on(gate: Hold, group: PlayedGroup, lo
 
 
 def test_a_load_goes_on_in_time_when_judging_hangs_and_is_told_as_late_only(
-    gate: Hold, group: PlayedGroup, loader: Loader, late: SimpleQueue[tuple[str, int]], module: Path
+    gate: Hold, group: PlayedGroup, loader: Loader, told: Told, module: Path
 ) -> None:
     ended = threading.Event()
     loader.calls[7], loader.loads[7] = [True], ended
     gate.timeout = SHORT
     reader = group.reads(module, tid=7)
     assert group.allowed.get(timeout=WAIT) is reader
-    assert late.get(timeout=WAIT) == (str(module), 7)
+    assert told.late.get(timeout=WAIT) == (str(module), 7)
     ended.set()
     assert closes(reader)
     assert group.refused.empty()
@@ -479,3 +517,57 @@ def eventually(true: Callable[[], bool]) -> bool:
             return True
         threading.Event().wait(0.01)
     return False
+
+
+@pytest.fixture
+def users(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes over 1000 are of the user of that number; all others may load modules."""
+    monkeypatch.setattr(hold_module, "user_who_waits", lambda pid: pid if pid > 1000 else None)
+
+
+def test_many_openers_of_a_file_have_it_judged_once(
+    hold: Hold, group: PlayedGroup, judge: Judge, module: Path, users: None
+) -> None:
+    ended = hang(judge)
+    openings = [group.opens(module, pid=2000 + number) for number in range(60)]
+    openings += [group.opens(module, pid=number) for number in range(1, 5)]
+    judge.asked.get(timeout=WAIT)
+    ended.set()
+    assert {group.allowed.get(timeout=WAIT).fd for _opening in openings} == {each.fd for each in openings}
+    assert judge.asked.empty()
+    assert judge.renewed.qsize() == len(openings) - 1
+    assert all(map(closes, openings))
+
+
+def test_who_may_load_modules_waits_for_no_other(
+    hold: Hold, group: PlayedGroup, judge: Judge, module: Path, tmp_path: Path, users: None
+) -> None:
+    ended = hang(judge)
+    others = [group.opens(module, pid=2000)]
+    judge.asked.get(timeout=WAIT)
+    for number in range(20):
+        path = tmp_path / f"{number}.ko"
+        path.write_bytes(b"others")
+        others.append(group.opens(path, pid=2000 + number))
+    mine = tmp_path / "mine.ko"
+    mine.write_bytes(b"mine")
+    judge.answers.update({b"others": JUDGED, b"mine": JUDGED})
+    opening = group.opens(mine, pid=7)
+    assert group.allowed.get(timeout=WAIT) is opening
+    ended.set()
+    assert [group.allowed.get(timeout=WAIT) in others for _opening in others] == [True] * len(others)
+
+
+def test_of_others_no_more_are_held_than_there_are_descriptors_for(
+    hold: Hold, group: PlayedGroup, judge: Judge, told: Told, module: Path, users: None
+) -> None:
+    judge.answers[b"module"] = JUDGED
+    hold._most_held = 0
+    other = group.opens(module, pid=2000)
+    assert group.allowed.get(timeout=WAIT) is other
+    assert told.late.get(timeout=WAIT) == (str(module), 2000)
+    assert closes(other)
+    opening = group.opens(module, pid=7)
+    assert group.allowed.get(timeout=WAIT) is opening
+    assert judge.asked.get(timeout=WAIT) == (b"module", str(module), 7)
+    assert told.late.empty()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from klpd.daemon.journal import Journal, encode
+from klpd.daemon.journal import Handler, Journal, encode
 from klpd.messages import MessageId
 
 if TYPE_CHECKING:
@@ -124,3 +124,35 @@ def test_without_a_journald_entries_wait(tmp_path: Path) -> None:
     journal = Journal(str(tmp_path / "nobody"))
     journal.send({}, logging.INFO, "early")
     assert journal.pending == 1
+
+
+def test_messages_that_come_again_and_again_are_counted(
+    journald: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("klpd.daemon.journal.time.monotonic", lambda: now[0])
+    handler = Handler(Journal(journald.getsockname()))
+    logger = logging.Logger("klpd.test", logging.DEBUG)
+    logger.addHandler(handler)
+    entries = []
+    for number in range(100):
+        logger.warning("not judged: %s", number)
+        logger.debug("looked at %s", number)
+        entries += received(journald)
+    logger.warning("another")
+    entries += received(journald)
+    assert sum(b"MESSAGE=not judged" in each for each in entries) == 20
+    assert sum(b"MESSAGE=looked at" in each for each in entries) == 100
+    assert any(b"MESSAGE=another" in each for each in entries)
+    now[0] = 61.0
+    handler.flush()
+    (entry,) = received(journald)
+    assert b"MESSAGE_ID=" + MessageId.WITHHELD.encode() in entry.splitlines()
+    assert b"KLPD_COUNT=80" in entry.splitlines()
+    logger.warning("not judged: %s", "again")
+    assert len(received(journald)) == 1
+    for _number in range(30):
+        logger.warning("not judged: %s", "at last")
+        received(journald)
+    handler.close()
+    assert b"KLPD_COUNT=11" in received(journald)[0]

@@ -285,3 +285,25 @@ def test_paths_are_those_of_systemd(name: str) -> None:
     assert systemd.sd_bus_path_encode(b"/org/klpd1/livepatch", name.encode(), ctypes.byref(path)) >= 0
     assert path.value is not None
     assert livepatch_path(name) == path.value.decode()
+
+
+def test_a_reload_is_answered_when_it_has_its_effect_and_others_meanwhile(client: Client) -> None:
+    answers: list[Gio.AsyncResult] = []
+    client.connection.call(
+        BUS_NAME,
+        MANAGER_PATH,
+        MANAGER_INTERFACE,
+        "Reload",
+        None,
+        None,
+        Gio.DBusCallFlags.NONE,
+        TIMEOUT_MS,
+        None,
+        lambda _connection, answer: answers.append(answer),
+    )
+    assert client.properties(MANAGER_PATH, MANAGER_INTERFACE)["Mode"] == "enforce"
+    client.heard(MANAGER_PATH, "")
+    assert answers == []
+    client.test("Watched")
+    client.wait(lambda: client.heard(MANAGER_PATH, "") or answers)
+    assert client.connection.call_finish(answers[0]).unpack() == ()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 from dataclasses import replace
@@ -13,12 +14,13 @@ import pytest
 from klpd.daemon.enforcement import Judged
 from klpd.daemon.journal import Journal
 from klpd.daemon.record import Record
+from klpd.errors import KernelError
 from klpd.kernel.guard_abi import Attribute, GuardEvent, GuardMode, GuardVerdict, Input, Lock, Way, WriteEvent
 from klpd.kernel.threads import Thread
 from klpd.messages import MessageId
 from klpd.model import Decision, Finding, Rule, RuleKind, Verdict
 from klpd.plain import from_plain
-from klpd.report import PolicyReport
+from klpd.report import JobReport, JobState, PolicyReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -185,7 +187,7 @@ def test_without_a_guard_a_veto_names_who_what_how_and_the_rule(
 def test_who_went_on_without_a_verdict_is_told(
     recorded: Callable[[Callable[[Record], None]], dict[str, str]], *, reading: bool, text: str
 ) -> None:
-    fields = recorded(lambda record: record.hold_timed_out(FILE, 7, reading=reading))
+    fields = recorded(lambda record: record.hold_timed_out(FILE, 7, None, reading=reading))
     assert fields["MESSAGE_ID"] == MessageId.HOLD_TIMED_OUT
     assert fields["MESSAGE"].startswith(text)
 
@@ -265,3 +267,94 @@ def test_a_policy_with_many_faults_is_told_of_with_how_many_more(
     report = PolicyReport("enforce", "deny", "deny", (), errors=tuple(f"{number}.toml: wrong" for number in range(30)))
     fields = recorded(lambda record: record.policy_rejected(report))
     assert fields["MESSAGE"].endswith("; 19.toml: wrong; and 10 more")
+
+
+@pytest.fixture
+def entries(tmp_path: Path) -> Iterator[tuple[Record, Callable[[], list[dict[str, str]]]]]:
+    """A record, and what it has written since it was last asked."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(str(tmp_path / "socket"))
+        receiver.settimeout(0)
+
+        def written() -> list[dict[str, str]]:
+            found: list[dict[str, str]] = []
+            while True:
+                try:
+                    lines = receiver.recv(1 << 16).decode().splitlines()
+                except BlockingIOError:
+                    return found
+                found.append(dict(line.split("=", 1) for line in lines))
+
+        yield Record(Journal(receiver.getsockname())), written
+
+
+def test_what_a_user_can_bring_about_at_will_is_counted_and_takes_nothing_from_others(
+    entries: tuple[Record, Callable[[], list[dict[str, str]]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, written = entries
+    now = [0.0]
+    monkeypatch.setattr("klpd.daemon.record.time.monotonic", lambda: now[0])
+    first = []
+    for pid in range(1000):
+        record.hold_timed_out(FILE, pid, 1000, reading=False)
+        first += written()
+    record.hold_timed_out(FILE, 7, None, reading=False)
+    first += written()
+    assert [each["KLPD_PID"] for each in first] == [*map(str, range(10)), "7"]
+    record.tell_withheld()
+    assert written() == []
+    now[0] = 60.0
+    record.tell_withheld()
+    (more,) = written()
+    assert (more["MESSAGE_ID"], more["KLPD_COUNT"]) == (MessageId.WITHHELD, "990")
+    assert "by user 1000" in more["MESSAGE"]
+
+
+def test_jobs_that_somebody_is_not_authorized_for_are_counted_and_vetoes_are_not(
+    entries: tuple[Record, Callable[[], list[dict[str, str]]]],
+) -> None:
+    record, written = entries
+    refused = JobReport(1, "apply", "apply x", JobState.FAILED, error="org.klpd1.Error.NotAuthorized", uid=1000)
+    told = []
+    for _job in range(50):
+        record.job_ended(refused)
+        record.job_ended(replace(refused, error="org.klpd1.Error.Vetoed"))
+        told += written()
+    assert len(told) == 60
+    record.tell_withheld(all_of_them=True)
+    (more,) = written()
+    assert more["KLPD_COUNT"] == "40"
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(errno.EMFILE, "LimitNOFILE="), (errno.EINTR, "lease"), (errno.EIO, "try again")]
+)
+def test_an_opener_who_was_refused_for_klpd_is_told_with_what_to_do(
+    recorded: Callable[[Callable[[Record], None]], dict[str, str]], number: int, text: str
+) -> None:
+    fields = recorded(lambda record: record.hold_refused(KernelError("cannot take it", number)))
+    assert fields["MESSAGE_ID"] == MessageId.HOLD_REFUSED
+    assert text in fields["MESSAGE"]
+
+
+def test_lost_decisions_are_told_by_their_number(
+    recorded: Callable[[Callable[[Record], None]], dict[str, str]],
+) -> None:
+    fields = recorded(lambda record: record.events_lost(1362))
+    assert (fields["MESSAGE_ID"], fields["KLPD_COUNT"]) == (MessageId.EVENTS_LOST, "1362")
+
+
+def test_what_is_too_big_is_not_sent_to_a_command_that_refuses_it_too(
+    entry: Callable[[GuardEvent, Judged | None], dict[str, str]],
+) -> None:
+    fields = entry(replace(EVENT, verdict=GuardVerdict.TOO_BIG), None)
+    assert "klpctl apply" not in fields["KLPD_REASON"]
+    assert "64 MiB" in fields["KLPD_REASON"]
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_what_the_second_lock_refuses_names_what_the_loader_says(
+    entry: Callable[[GuardEvent, Judged | None], dict[str, str]], *, allowed: bool
+) -> None:
+    stopped = replace(EVENT, lock=Lock.ENTRY, way=Way.ENTRY, verdict=GuardVerdict.STALE, allowed=allowed)
+    assert ("Cannot allocate memory" in entry(stopped, None)["KLPD_REASON"]) is not allowed

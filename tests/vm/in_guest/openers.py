@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Runs in a test host: opens files, times that, and tells in JSON how it went."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_NOBODY = 65534
+_F_SETLEASE = 1024
+_PR_SET_DUMPABLE = 4
+
+
+def flood(threads: str, stop: str, *paths: str) -> dict[str, Any]:
+    """Open and close files as user nobody, on so many threads, until there is a file `stop`.
+
+    How many opens there were, the longest of them in seconds, and the errors.
+    """
+    os.setgroups([])
+    os.setgid(_NOBODY)
+    os.setuid(_NOBODY)
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0)  # so that /proc/PID/* look like root's
+    counts: list[int] = []
+    longest: list[float] = []
+    errors: set[str] = set()
+
+    def run(number: int) -> None:
+        opens, most = 0, 0.0
+        while not os.path.exists(stop):
+            path = paths[(number + opens) % len(paths)]
+            began = time.monotonic()
+            try:
+                os.close(os.open(path, os.O_RDONLY))
+            except OSError as error:
+                errors.add(str(error))
+            most = max(most, time.monotonic() - began)
+            opens += 1
+        counts.append(opens)
+        longest.append(most)
+
+    threading.stack_size(1 << 16)
+    running = [threading.Thread(target=run, args=(number,)) for number in range(int(threads))]
+    for each in running:
+        each.start()
+    Path(f"{stop}.begun").touch()
+    for each in running:
+        each.join()
+    return {"opens": sum(counts), "longest": max(longest), "errors": sorted(errors)}
+
+
+def timed(*paths: str) -> list[float]:
+    """How long each open takes, in seconds."""
+    times = []
+    for path in paths:
+        began = time.monotonic()
+        os.close(os.open(path, os.O_RDONLY))
+        times.append(time.monotonic() - began)
+    return times
+
+
+def lease(path: str, ready: str, asked: str, give_back: str) -> str:
+    """Hold a write lease on a file: make the file `ready`, and `asked` when somebody wants it; give it back when there
+    is a file `give_back`.
+    """
+    signal.signal(signal.SIGIO, lambda _number, _frame: Path(asked).touch())
+    fd = os.open(path, os.O_RDWR)
+    fcntl.fcntl(fd, _F_SETLEASE, fcntl.F_WRLCK)
+    Path(ready).touch()
+    while not Path(give_back).exists():
+        time.sleep(0.05)
+    fcntl.fcntl(fd, _F_SETLEASE, fcntl.F_UNLCK)
+    return "given back"
+
+
+if __name__ == "__main__":
+    step, *arguments = sys.argv[1:]
+    steps: dict[str, Callable[..., Any]] = {"flood": flood, "timed": timed, "lease": lease}
+    print(json.dumps(steps[step](*arguments)))
