@@ -64,8 +64,6 @@ class Obedient(Protocol):
 
     def generation(self) -> int: ...
 
-    def next_epoch(self) -> None: ...
-
     def approve(self, digest: bytes, approval: GuardApproval, process: int) -> None: ...
 
     def withdraw(self, digest: bytes) -> bool: ...
@@ -251,15 +249,6 @@ class Enforcement:
             if token:
                 return self._given.get(token)
             return self._judged.get(digest, (0, None))[1]
-
-    def facts_changed(self) -> None:
-        """Have nothing hold any more that was judged from what is no longer so; permissions are judged anew at once.
-
-        Raises KernelError.
-        """
-        if self._guard is not None:
-            self._guard.next_epoch()
-            self.permit(self._kernel.stack())
 
     def permit(self, stack: Stack) -> None:
         """Tell the guard what may be written to the attributes of the livepatches of `stack`, as long as it is that.

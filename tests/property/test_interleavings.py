@@ -141,7 +141,7 @@ class World:
         text = f'[livepatch]\nsha256 = "{the_livepatch().digest}"\n[[state]]\nid = 0x1003\nversion = 9\n'
         (self.folder / f"{NAME}.livepatch.toml").write_text(text)
         self.moment()
-        self.enforcement.facts_changed()
+        GuardModel.next_epoch(self.guard)
         self.official = replace(the_livepatch(), declared=declares({0x1003: 9}))
 
     def remember(self) -> None:

@@ -329,15 +329,6 @@ def test_a_verdict_holds_no_more_once_there_is_a_manifest(
     assert not enforcement.renew(judged, file, 9)
 
 
-def test_what_changes_begins_an_epoch_and_permissions_are_judged_anew(
-    files: dict[str, bytes], store: Store, approved: GuardModel
-) -> None:
-    enforcement = enforcing(builders.policy(), files, store, approved)
-    enforcement.facts_changed()
-    assert approved.epoch() == 2
-    assert approved.permissions
-
-
 def test_what_cannot_be_unpacked_cannot_be_told(enforcement: Enforcement, files: dict[str, bytes]) -> None:
     with pytest.raises(ModuleFormatError, match=r"klp_add\.ko\.xz: .*truncated"):
         enforcement.examine(lzma.compress(files["klp_add"])[:1000], "klp_add.ko.xz", 1)
