@@ -22,7 +22,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final, Protocol
 
 from klpd.errors import KernelError
-from klpd.kernel.handles import Handle, handle_of, open_moved
+from klpd.kernel.file_handles import Handle, handle_of, open_moved
 from klpd.kernel.inotify import NewDirectories
 from klpd.kernel.mounts import Mounts
 from klpd.kernel.steps import find_way

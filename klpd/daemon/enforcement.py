@@ -132,9 +132,8 @@ class Enforcement:
         self._given: OrderedDict[int, Judged] = OrderedDict()  # by token
         self._permitting = threading.Lock()
         self._stack = Stack()
-        self._writes: OrderedDict[int, Mapping[str, WritePermissions]] = (
-            OrderedDict()
-        )  # by generation, the last the last
+        # By generation of the stack, in the order in which they were judged.
+        self._writes: OrderedDict[int, Mapping[str, WritePermissions]] = OrderedDict()
 
     def examine(self, data: bytes, file: str, pid: int) -> Judged | None:
         """Judge the file that a process opens, and let the guard know if that process may load it.
@@ -216,7 +215,7 @@ class Enforcement:
             digest = bytes.fromhex(judged.digest)
             if judged.obstructed:
                 self._guard.withdraw(digest)
-                return True
+                return self._still(judged.facts, self._guard)
             if judged.verdict is None:
                 return True  # nothing is refused, and nobody knows what this is
             token = next(self._tokens)
@@ -230,7 +229,11 @@ class Enforcement:
             audited=not judged.allowed,
         )
         self._guard.approve(digest, approval, pid)
-        return (judged.facts.epoch, judged.facts.generation) == (self._guard.epoch(), self._guard.generation())
+        return self._still(judged.facts, self._guard)
+
+    @staticmethod
+    def _still(facts: Facts, guard: Obedient) -> bool:
+        return (facts.epoch, facts.generation) == (guard.epoch(), guard.generation())
 
     def remember(self, livepatch: Livepatch, data: bytes) -> None:
         """Keep a livepatch that may be loaded, and tell the guard what it changes of who may write to which attributes.

@@ -15,13 +15,13 @@ import pytest
 
 from klpd.daemon.directories import Directories
 from klpd.errors import KernelError
-from klpd.kernel.handles import handle_of
+from klpd.kernel.file_handles import handle_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from klpd.kernel.handles import Handle
+    from klpd.kernel.file_handles import Handle
 
 WAIT = 30.0
 
