@@ -140,12 +140,9 @@ def test_where_descriptors_run_short_others_go_on_and_root_is_held(host: Host) -
     put_into_tree(host, "klp_add", "klp_other")
     signal_klpd(host, "STOP")
     flood = host.spawn(f"exec python3 -I openers.py flood 400 /tmp/stop {TREE}/klp_other.ko")
-    host.run(
-        "until test $(grep -ls fanotify_handle_event /proc/$(pgrep -f '[o]peners.py flood')/task/*/stack | wc -l) = 400; "
-        "do sleep 0.5; done",
-        check=True,
-        timeout=60,
-    )
+    stacks = "/proc/$(pgrep -f '[o]peners.py flood')/task/*/stack"
+    held = f"$(grep -ls fanotify_handle_event {stacks} | wc -l)"
+    host.run(f"until test {held} = 400; do sleep 0.5; done", check=True, timeout=60)
     loader = host.spawn(f"exec insmod {tree(host)}/klp_add.ko")
     signal_klpd(host, "CONT")
     assert loader.wait(TIMEOUT) == 0
