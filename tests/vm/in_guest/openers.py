@@ -75,7 +75,12 @@ def lease(path: str, ready: str, asked: str, give_back: str) -> str:
     """
     signal.signal(signal.SIGIO, lambda _number, _frame: Path(asked).touch())
     fd = os.open(path, os.O_RDWR)
-    fcntl.fcntl(fd, _F_SETLEASE, fcntl.F_WRLCK)
+    while True:
+        try:
+            fcntl.fcntl(fd, _F_SETLEASE, fcntl.F_WRLCK)
+            break
+        except BlockingIOError:  # klpd has the file open for a moment longer
+            time.sleep(0.01)
     Path(ready).touch()
     while not Path(give_back).exists():
         time.sleep(0.05)
