@@ -78,7 +78,8 @@ def never_objects_to(
     """Whether the policy lets this livepatch be disabled and its transitions be reversed, whatever the stack, and
     nothing that is declared of any that may be in it (in the policy's manifests, or in `declarations`) says otherwise.
 
-    Either takes out or lowers none but the states that it carries.
+    Either takes out or lowers none but the states that it carries; unless it replaces others, and its transition, which
+    was reversed before those had gone, is turned round once more.
     """
     if livepatch.carried is None:
         return False
@@ -86,7 +87,18 @@ def never_objects_to(
     if any(each.unreadable is not None for each in declared):
         return False
     stuck = {each.id for declaration in declared for each in declaration.states or () if each.sticky}
-    return not any(_may_object(livepatch, each.id, stuck, policy) for each in livepatch.carried)
+    carried = {each.id for each in livepatch.carried}
+    if livepatch.replace is not False and any(
+        _stays(each, stuck, policy) for each in ({*policy.states, *stuck} - carried)
+    ):
+        return False
+    return not any(_may_object(livepatch, each, stuck, policy) for each in carried)
+
+
+def _stays(state_id: int, stuck: Container[int], policy: Policy) -> bool:
+    """Whether anything may speak against a reversal that takes out a state."""
+    ruling = policy.ruling(state_id, Way.REVERSE)
+    return state_id in stuck if ruling is None else ruling.permission is Permission.DENY
 
 
 def _may_object(livepatch: Livepatch | Installed, state_id: int, stuck: Container[int], policy: Policy) -> bool:

@@ -89,6 +89,9 @@ def test_some_policies_object_to_no_disabling_at_all(site: Policy, never: bool) 
     [
         (installed("a", {1: 1}, restores=True), policy(), True),
         (installed("a", {1: 1}, restores=True), policy(sticky(2), unknown_states=denying()), True),
+        (installed("a", {1: 1}, restores=True, replace=True), policy(sticky(2)), False),
+        (installed("a", {1: 1}, restores=True, replace=None), policy(_ruling(Way.REVERSE, denying())), False),
+        (installed("a", {2: 1}, restores=True, replace=None), policy(_ruling(Way.REVERSE, denying())), False),
         (installed("a", {1: 1}, restores=True), policy(sticky(1)), False),
         (installed("a", {1: 1}, restores=True), policy(_ruling(Way.DOWNGRADE, denying())), False),
         (installed("a", {1: 1}, restores=True), policy(_ruling(Way.INTRODUCE, denying())), True),
@@ -102,6 +105,9 @@ def test_some_policies_object_to_no_disabling_at_all(site: Policy, never: bool) 
     ids=[
         "no rule",
         "a rule on another's state",
+        "it may yet replace another whose state is sticky",
+        "its state must not be reversed",
+        "nor another's, which it may replace",
         "its state is sticky",
         "its state must not go down",
         "coming is not going",
