@@ -9,8 +9,9 @@ connection and its registration of objects, and answers calls itself: at once or
 from __future__ import annotations
 
 import logging
+import os
 from concurrent.futures import Future
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Final
@@ -21,11 +22,12 @@ import pydbus.registration
 from gi.repository import Gio, GLib
 
 from klpd.daemon.call import Call
-from klpd.errors import KlpdError, UsageError
+from klpd.errors import KlpdError, LimitError, UsageError
 from klpd.plain import to_utf8
+from klpd.policy.show import shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
     from types import TracebackType
 
@@ -37,6 +39,10 @@ log = logging.getLogger(__name__)
 _PROPERTIES: Final = "org.freedesktop.DBus.Properties"
 _VARIANT: Final = GLib.VariantType("v")
 _ENTRY: Final = GLib.VariantType("{sv}")
+_LARGEST_CALL: Final = 256 << 10
+"""In bytes.  The names of as many files as the bus lets anybody hand over are less."""
+_LONGEST_ERROR: Final = 8192
+"""Where an error repeats what it was given, the bus would throw out who answers with too much of it."""
 
 # PyGObject before 3.50.0-4 (Debian) keeps a reference of every invocation for ever: 2 kB a call.  The override of
 # register_object that lets go of it came with the cure.
@@ -208,14 +214,14 @@ class _Object:
                 self._reply(invocation, self._property_call(method, parameters))
                 return
             message = invocation.get_message()
-            flags = message.get_flags()
-            call = Call(
-                sender,
-                _arguments(parameters),
-                interactive=bool(flags & Gio.DBusMessageFlags.ALLOW_INTERACTIVE_AUTHORIZATION),
-                fds=message.get_unix_fd_list(),
-            )
-            result = self._methods[method](call)
+            with _until_returned(message.get_unix_fd_list()) as fds:
+                call = Call(
+                    sender,
+                    _arguments(parameters),
+                    interactive=bool(message.get_flags() & Gio.DBusMessageFlags.ALLOW_INTERACTIVE_AUTHORIZATION),
+                    fds=fds,
+                )
+                result = self._methods[method](call)
         except Exception as error:
             self._reply_error(invocation, error)
             return
@@ -254,7 +260,7 @@ class _Object:
 
     def _reply_error(self, invocation: Gio.DBusMethodInvocation, error: Exception) -> None:
         if isinstance(error, KlpdError):
-            invocation.return_dbus_error(error.dbus_name, to_utf8(error.account))
+            invocation.return_dbus_error(error.dbus_name, shortened(to_utf8(error.account), _LONGEST_ERROR))
         else:
             log.error("a call of %s failed", invocation.get_method_name(), exc_info=error)
             invocation.return_dbus_error(
@@ -263,7 +269,21 @@ class _Object:
         _let_go(invocation)
 
 
+@contextmanager
+def _until_returned(fds: Gio.UnixFDList | None) -> Iterator[Gio.UnixFDList | None]:
+    """What was handed over, closed at the end, whether anybody has looked at it or not."""
+    try:
+        yield fds
+    finally:
+        for fd in [] if fds is None else fds.steal_fds():
+            os.close(fd)
+
+
 def _arguments(parameters: GLib.Variant) -> tuple[object, ...]:
+    """The arguments of a call.  Raises LimitError for more than any call needs, before anything looks at them."""
+    size = parameters.get_size()
+    if size > _LARGEST_CALL:
+        raise LimitError(f"the arguments have {size} bytes; klpd takes {_LARGEST_CALL} at most")
     arguments = parameters.unpack()
     if not isinstance(arguments, tuple):
         raise TypeError("the arguments of a method call are a tuple")

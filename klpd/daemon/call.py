@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gi.repository import Gio
 
@@ -13,10 +13,16 @@ from klpd.errors import UsageError
 if TYPE_CHECKING:
     from typing import BinaryIO
 
+_LONGEST_TEXT: Final = 4096  # bytes: PATH_MAX in include/uapi/linux/limits.h
+_LONGEST_NAME: Final = 55  # include/linux/module.h: MODULE_NAME_LEN, without the NUL at the end
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A method call: who makes it, with which arguments, and whether polkit may ask somebody for it."""
+    """A method call: who makes it, with which arguments, and whether polkit may ask somebody for it.
+
+    `fds`, what was handed over, is good until the method returns.
+    """
 
     sender: str
     arguments: tuple[object, ...]
@@ -24,10 +30,19 @@ class Call:
     fds: Gio.UnixFDList | None
 
     def text(self, index: int) -> str:
-        """The argument at `index`, which the interface declares as a string."""
+        """The argument at `index`, which the interface declares as a string.  Raises UsageError for too long a one."""
+        return self._text(index, _LONGEST_TEXT)
+
+    def livepatch(self, index: int) -> str:
+        """The name of a livepatch, which the interface declares as a string.  Raises UsageError for what is none."""
+        return self._text(index, _LONGEST_NAME)
+
+    def _text(self, index: int, longest: int) -> str:
         value = self.arguments[index]
         if not isinstance(value, str):
             raise UsageError(f"argument {index} is no string")
+        if len(value) > longest:
+            raise UsageError(f"argument {index} has {len(value)} characters; it can have {longest} at most")
         return value
 
     def file(self, index: int) -> BinaryIO:
@@ -62,7 +77,7 @@ class Call:
         try:
             for each in handed:
                 match each:
-                    case (handle, str(name)):
+                    case (handle, str(name)) if len(name) <= _LONGEST_TEXT:
                         opened.append((self._opened(handle), name))
                     case _:
                         raise UsageError(f"{what} is no array of files and their names")

@@ -94,12 +94,12 @@ class Manager:
                 "GetTransition": self._get_transition,
                 "Check": self._check,
                 "PlanApply": self._plan_apply,
-                "PlanDisable": lambda call: self._plan(lambda: self._planning.disable(call.text(0))),
-                "PlanRemove": lambda call: self._plan(lambda: self._planning.remove(call.text(0))),
-                "PlanForce": lambda call: self._plan(lambda: self._planning.force(call.text(0))),
-                "PlanRevert": lambda call: self._plan(lambda: self._planning.revert(call.text(0))),
+                "PlanDisable": lambda call: self._plan(lambda: self._planning.disable(call.livepatch(0))),
+                "PlanRemove": lambda call: self._plan(lambda: self._planning.remove(call.livepatch(0))),
+                "PlanForce": lambda call: self._plan(lambda: self._planning.force(call.livepatch(0))),
+                "PlanRevert": lambda call: self._plan(lambda: self._planning.revert(call.livepatch(0))),
                 "Apply": self._apply,
-                "Disable": lambda call: self._disable(call, call.text(0)),
+                "Disable": lambda call: self._disable(call, call.livepatch(0)),
                 "Remove": self._remove,
                 "Revert": self._revert,
                 "Force": self._force,
@@ -243,11 +243,11 @@ class Manager:
         return self._begin(call, "disable", PolkitAction.DISABLE, name, lambda _uid: self._planning.disable(name))
 
     def _remove(self, call: Call) -> object:
-        name = call.text(0)
+        name = call.livepatch(0)
         return self._begin(call, "remove", PolkitAction.DISABLE, name, lambda _uid: self._planning.remove(name))
 
     def _force(self, call: Call) -> object:
-        name = call.text(0)
+        name = call.livepatch(0)
         on_it: Future[bool] = Future()
         on_it.set_result(True)
         return self._begin(
@@ -255,7 +255,7 @@ class Manager:
         )
 
     def _revert(self, call: Call) -> object:
-        to, asked = call.text(0), self._looks.submit(self._planning.transition)
+        to, asked = call.livepatch(0), self._looks.submit(self._planning.transition)
 
         def plan(_uid: int) -> Plan:
             return self._planning.revert_as_asked(to, asked.result())

@@ -33,6 +33,9 @@ XML = """
     <method name="Content"><arg type="h" direction="in"/><arg type="s" direction="out"/></method>
     <method name="Contents"><arg type="a{sv}" direction="in"/><arg type="a(ss)" direction="out"/></method>
     <method name="Files"><arg type="a(hs)" direction="in"/><arg type="a(ss)" direction="out"/></method>
+    <method name="Livepatch"><arg type="s" direction="in"/><arg type="s" direction="out"/></method>
+    <method name="Refuse"><arg type="s" direction="in"/></method>
+    <method name="Descriptors"><arg type="u" direction="out"/></method>
     <method name="Memory"><arg type="t" direction="out"/></method>
     <method name="Announce"/>
     <signal name="Announced"><arg type="s"/></signal>
@@ -51,6 +54,10 @@ def later(work: object, seconds: float, *, fail: bool = False) -> Future[object]
 
 def veto(_call: Call) -> None:
     raise VetoedError("the policy does not let it: 50-site.toml:3")
+
+
+def refuse(call: Call) -> None:
+    raise VetoedError(call.text(0) * 10)
 
 
 def crash(_call: Call) -> None:
@@ -93,6 +100,9 @@ def main() -> None:
             "Content": content,
             "Contents": lambda call: contents(call.files_under(0, "files")),
             "Files": lambda call: contents(call.files(0)),
+            "Livepatch": lambda call: call.livepatch(0),
+            "Refuse": refuse,
+            "Descriptors": lambda _call: len(os.listdir("/proc/self/fd")),
             "Memory": lambda _call: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
             "Announce": lambda _call: published.emit("Announced", "news"),
         },

@@ -156,6 +156,48 @@ def test_a_handle_without_a_file_is_an_error(client: Gio.DBusConnection) -> None
     assert name in ("org.klpd1.Error.InvalidArgument", "org.freedesktop.DBus.Error.InvalidArgs")
 
 
+@pytest.mark.parametrize("size", [1 << 20, 17 << 20])
+def test_arguments_larger_than_any_call_needs_are_refused_and_not_repeated(
+    client: Gio.DBusConnection, size: int
+) -> None:
+    name, message = error_of(client, "Echo", GLib.Variant("(s)", ("x" * size,)))
+    assert name == "org.klpd1.Error.LimitsExceeded"
+    assert len(message) < 1000
+    assert call(client, "Echo", GLib.Variant("(s)", ("hello",))) == ("hello",)
+
+
+def test_no_livepatch_has_a_name_longer_than_the_kernels(client: Gio.DBusConnection) -> None:
+    assert call(client, "Livepatch", GLib.Variant("(s)", ("k" * 55,))) == ("k" * 55,)
+    name, message = error_of(client, "Livepatch", GLib.Variant("(s)", ("k" * 56,)))
+    assert name == "org.klpd1.Error.InvalidArgument"
+    assert "56 characters; it can have 55" in message
+
+
+def test_an_error_that_would_say_more_than_the_bus_carries_is_cut(client: Gio.DBusConnection) -> None:
+    _name, message = error_of(client, "Refuse", GLib.Variant("(s)", ("x" * 4000,)))
+    assert message.endswith("...")
+    assert len(message) < 10_000
+
+
+def refuse_with_files(client: Gio.DBusConnection, count: int) -> None:
+    """A call that is refused, with descriptors that it has no use for."""
+    fds, arguments = Gio.UnixFDList.new(), GLib.Variant("(s)", ("x",))
+    with tempfile.TemporaryFile() as file:
+        for _file in range(count):
+            fds.append(file.fileno())
+    flags = Gio.DBusCallFlags.NONE
+    with pytest.raises(GLib.Error):
+        client.call_with_unix_fd_list_sync(NAME, PATH, INTERFACE, "Refuse", arguments, None, flags, TIMEOUT_MS, fds)
+
+
+def test_what_is_handed_over_is_closed_when_the_call_is_answered_whatever_it_was(client: Gio.DBusConnection) -> None:
+    before = call(client, "Descriptors")
+    for _call in range(20):
+        handed(client, "Files", 3)
+        refuse_with_files(client, 10)
+    assert call(client, "Descriptors") == before
+
+
 def test_properties_are_read_and_never_set(client: Gio.DBusConnection) -> None:
     properties = "org.freedesktop.DBus.Properties"
     assert call(client, "Get", GLib.Variant("(ss)", (INTERFACE, "Number")), properties) == (7,)
