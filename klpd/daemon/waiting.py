@@ -59,11 +59,10 @@ class Waiting:
         now = time.monotonic()
         with self._lock:  # while it is held, nobody closes a descriptor of these
             overdue = [held for held, deadline in self._deadlines.values() if deadline <= now]
-            told = [(held, path_of(held)) for held in overdue]
             for held in overdue:
                 del self._deadlines[held.fd]
                 self._group.allow(held)
-        return told
+            return [(held, path_of(held)) for held in overdue]
 
     def close(self) -> None:
         """Close the group, which lets everyone go on, those included of whom klpd has not read yet."""

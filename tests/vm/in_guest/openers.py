@@ -50,6 +50,7 @@ def flood(threads: str, stop: str, *paths: str) -> dict[str, Any]:
         longest.append(most)
 
     threading.stack_size(1 << 16)
+    sys.setswitchinterval(10)  # they are to open files, not to wait for each other
     running = [threading.Thread(target=run, args=(number,)) for number in range(int(threads))]
     for each in running:
         each.start()
