@@ -59,7 +59,9 @@ class Waiting:
         now = time.monotonic()
         with self._lock:
             overdue = [held for held, deadline in self._deadlines.values() if deadline <= now]
-            told = [(held, path_of(held)) for held in overdue]  # nobody closes a descriptor of these as long as it waits
+            told = [
+                (held, path_of(held)) for held in overdue
+            ]  # nobody closes a descriptor of these as long as it waits
             for held in overdue:
                 del self._deadlines[held.fd]
                 self._group.allow(held)
