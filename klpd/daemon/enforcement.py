@@ -152,6 +152,8 @@ class Enforcement:
 
         False where anything has changed that it was judged from: the file has to be judged anew.
         """
+        if self._guard is None:
+            return True  # there is nobody to be told, and what is loaded is judged then (klpd.daemon.fallback)
         if judged.facts is None or judged.facts != self._facts(file):
             return False
         return judged.obstructed or self._conclude(replace(judged, file=file), next(self._order), pid)

@@ -103,10 +103,11 @@ class Hold:
         self._judgements = Judgements(judge, self._ignore)
         self._workers: Workers[Held] = Workers(self._serve_one, _WORKERS)
         self._wakeup = os.eventfd(0, os.EFD_CLOEXEC)
-        self._intake = Intake(self._group, self._accept, told.hold_refused, self._wake)
+        self._intake = Intake(self._group, self._accept, told.hold_refused, self._begins)
         self._thread = threading.Thread(target=self._serve, name="hold", daemon=True)
         # Each who is held has a descriptor of klpd's, which needs some for itself.
         self._most_held = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
+        self._attentive = False
         self._stopping = False
         self._came_round = True
 
@@ -171,7 +172,7 @@ class Hold:
             self._let_go()
 
     def _serve_once(self, poller: select.poll) -> None:
-        pauses = (self._intake.look_after(time.monotonic(), self.timeout), self._waiting.until_overdue())
+        pauses = (self._look_after_intake(), self._waiting.until_overdue())
         pause = min((each for each in pauses if each is not None), default=None)
         if poller.poll(None if pause is None else pause * 1000 + 1):
             os.eventfd_read(self._wakeup)
@@ -179,6 +180,16 @@ class Hold:
             self._told.hold_timed_out(file, late.pid, user_who_waits(late.pid), reading=late.reading)
             if self._workers.drop(late):
                 os.close(late.fd)
+
+    def _look_after_intake(self) -> float | None:
+        self._attentive = False
+        pause = self._intake.look_after(time.monotonic(), self.timeout)
+        self._attentive = pause is not None
+        return pause
+
+    def _begins(self) -> None:
+        if not self._attentive:  # else it looks before long, and is not to be woken for each event
+            self._wake()
 
     def _accept(self, held: Held) -> None:
         if self._is_own(held):

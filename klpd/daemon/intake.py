@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 CALL_BACK: Final = signal.SIGUSR2
 """Interrupts a thread's system call.  No process is to send it to klpd, and nothing happens if one does."""
-_KEPT_WAITING: Final = 0.1
+_KEPT_WAITING: Final = 0.25
 """Seconds after which a thread that reads an event is replaced: an open on a local disk takes far less."""
 _MOST_THREADS: Final = 32
 _PAUSE: Final = 0.1

@@ -57,9 +57,11 @@ class Waiting:
     def let_overdue_go(self) -> list[tuple[Held, str]]:
         """Let those go on who have waited too long; who they are, with the paths of their files."""
         now = time.monotonic()
-        with self._lock:  # while it is held, nobody closes a descriptor of these
+        with self._lock:
             overdue = [held for held, deadline in self._deadlines.values() if deadline <= now]
-            told = [(held, path_of(held)) for held in overdue]
+            told = [
+                (held, path_of(held)) for held in overdue
+            ]  # nobody closes a descriptor of these as long as it waits
             for held in overdue:
                 del self._deadlines[held.fd]
                 self._group.allow(held)

@@ -24,6 +24,7 @@ class Workers(Generic[_Item]):
         self._serve = serve
         self._turns: Turns[_Item] = Turns(number)
         self._changed = threading.Condition()
+        self._noticing = 0
         self._stopping = False
         self._threads = [threading.Thread(target=self._work, name="judge", daemon=True) for _each in range(number)]
 
@@ -35,7 +36,9 @@ class Workers(Generic[_Item]):
         """Serve an item when it is its turn, which depends on `user` (klpd.daemon.turns)."""
         with self._changed:
             self._turns.add(item, user)
-            self._changed.notify()
+            # Nobody is woken in vain: whoever is served now takes the next, unless he hangs, which one has to notice.
+            if not self._noticing or self._turns.ready(time.monotonic()):
+                self._changed.notify()
 
     def drop(self, item: _Item) -> bool:
         """Do not serve an item any more; whether it had still to wait for its turn."""
@@ -63,5 +66,8 @@ class Workers(Generic[_Item]):
                     if self._turns.ready(now):
                         self._changed.notify()
                     return turn
-                self._changed.wait(self._turns.until_patience_ends(now))
+                patience = self._turns.until_patience_ends(now)
+                self._noticing += patience is not None
+                self._changed.wait(patience)
+                self._noticing -= patience is not None
             return None

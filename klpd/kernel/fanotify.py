@@ -49,10 +49,11 @@ _O_LARGEFILE: Final = {"aarch64": 0o400000, "ppc64le": 0o200000}
 _O_LARGEFILE_OTHERS: Final = 0o100000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Held:
     """Who waits to open a file, or to read from it: `fd` is the file, opened for reading, and the key for the answer.
 
+    Each is itself and no other: the next may well have the same numbers, when the descriptor was closed.
     `pid` is the process; in a group that holds readers, too, it is the thread.
     """
 

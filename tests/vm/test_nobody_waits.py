@@ -74,7 +74,7 @@ def test_no_flood_of_another_users_opens_keeps_root_waiting(host: Host, files: s
     wait_settled(host)
     before = entries(host)
     opened = {"one": f"{TREE}/c/1.ko", "fifty": f"{TREE}/c/*.ko", "the same": f"{TREE}/klp_cmdline_v2.ko"}[files]
-    flood = host.spawn(f"exec python3 -I openers.py flood 200 /tmp/stop {opened}")
+    flood = host.spawn(f"exec python3 -I openers.py flood 20 10 /tmp/stop {opened}")
     host.run("until test -e /tmp/stop.begun; do sleep 0.1; done", check=True)
     beside = timed(host, *mine[10:])
     host.run(f"insmod {TREE}/klp_cmdline_v2.ko", check=True)
@@ -85,7 +85,7 @@ def test_no_flood_of_another_users_opens_keeps_root_waiting(host: Host, files: s
     assert max(beside) <= 2 * max(alone) + SLACK, (alone, beside)
     assert told["errors"] == []
     assert told["opens"] > 200
-    assert told["longest"] <= HOLD_TIMEOUT + SLACK
+    assert told["longest"] <= HOLD_TIMEOUT + 3 * SLACK
     assert entries(host) - before < 40
     wait_settled(host)
     assert "klp_cmdline_v2" in installed(host)
@@ -96,7 +96,7 @@ def test_opens_that_go_on_without_a_verdict_are_few_entries_and_a_number(host: H
     put_into_tree(host, "klp_other")
     set_policy(host, ALLOW_ALL + 'hold-timeout = "100ms"\n')
     host.run(f"mkdir {TREE}/c; for i in $(seq 50); do cp klp_other.ko {TREE}/c/$i.ko; done", check=True)
-    flood = host.spawn(f"exec python3 -I openers.py flood 200 /tmp/stop {TREE}/c/*.ko")
+    flood = host.spawn(f"exec python3 -I openers.py flood 20 10 /tmp/stop {TREE}/c/*.ko")
     host.run("sleep 5; touch /tmp/stop", check=True)
     assert flood.wait(TIMEOUT) == 0
     host.run("systemctl stop klpd", check=True)
@@ -139,9 +139,8 @@ def test_where_descriptors_run_short_others_go_on_and_root_is_held(host: Host) -
     host.run("systemctl daemon-reload && systemctl restart klpd", check=True)
     put_into_tree(host, "klp_add", "klp_other")
     signal_klpd(host, "STOP")
-    flood = host.spawn(f"exec python3 -I openers.py flood 400 /tmp/stop {TREE}/klp_other.ko")
-    stacks = "/proc/$(pgrep -f '[o]peners.py flood')/task/*/stack"
-    held = f"$(grep -ls fanotify_handle_event {stacks} | wc -l)"
+    flood = host.spawn(f"exec python3 -I openers.py flood 20 20 /tmp/stop {TREE}/klp_other.ko")
+    held = "$(cat /proc/[0-9]*/task/*/stack 2>/dev/null | grep -c fanotify_handle_event)"
     host.run(f"until test {held} = 400; do sleep 0.5; done", check=True, timeout=60)
     loader = host.spawn(f"exec insmod {tree(host)}/klp_add.ko")
     signal_klpd(host, "CONT")

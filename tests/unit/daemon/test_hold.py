@@ -571,3 +571,24 @@ def test_of_others_no_more_are_held_than_there_are_descriptors_for(
     assert group.allowed.get(timeout=WAIT) is opening
     assert judge.asked.get(timeout=WAIT) == (b"module", str(module), 7)
     assert told.late.empty()
+
+
+def test_a_descriptor_that_is_used_again_is_another_opener() -> None:
+    """Whoever is dropped when he is overdue must not take the next with him who has his number."""
+    assert Held(7, 1) != Held(7, 1)
+    assert len({Held(7, 1), Held(7, 1)}) == 2
+
+
+def test_openers_who_are_overdue_all_the_time_are_let_go_each_and_nobody_is_forgotten(
+    hold: Hold, group: PlayedGroup, judge: Judge, told: Told, module: Path, users: None
+) -> None:
+    judge.answers[b"module"] = JUDGED
+    hold.timeout = 0.002
+    openings = []
+    for _round in range(30):
+        openings += [group.opens(module, pid=2000) for _opener in range(20)]
+        for _opener in range(20):
+            group.allowed.get(timeout=WAIT)
+    assert all(map(closes, openings[-20:]))
+    assert eventually(lambda: len(hold._waiting) == 0)
+    assert hold.responsive() or eventually(hold.responsive)

@@ -133,8 +133,9 @@ def test_there_is_a_bound_on_threads_that_are_kept(playing: Playing, monkeypatch
 
 def test_an_event_that_cannot_be_had_is_told_and_the_next_is_taken(playing: Playing) -> None:
     playing.events.comes(KernelError("fanotify", errno.EMFILE))
-    playing.events.comes(Held(100, 1))
-    assert playing.taken.get(timeout=WAIT) == Held(100, 1)
+    event = Held(100, 1)
+    playing.events.comes(event)
+    assert playing.taken.get(timeout=WAIT) is event
     assert playing.failed.get(timeout=WAIT) == errno.EMFILE
     assert playing.intake.well
 

@@ -11,6 +11,8 @@ import signal
 import sys
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +24,8 @@ _F_SETLEASE = 1024
 _PR_SET_DUMPABLE = 4
 
 
-def flood(threads: str, stop: str, *paths: str) -> dict[str, Any]:
-    """Open and close files as user nobody, on so many threads, until there is a file `stop`.
+def flood(processes: str, threads: str, stop: str, *paths: str) -> dict[str, Any]:
+    """Open and close files as user nobody, in so many processes with so many threads each, until there is a file `stop`.
 
     How many opens there were, the longest of them in seconds, and the errors.
     """
@@ -31,6 +33,17 @@ def flood(threads: str, stop: str, *paths: str) -> dict[str, Any]:
     os.setgid(_NOBODY)
     os.setuid(_NOBODY)
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0)  # so that /proc/PID/* look like root's
+    with ProcessPoolExecutor(int(processes), get_context("fork")) as pool:
+        asked = [pool.submit(_open_all, int(threads), stop, paths) for _process in range(int(processes))]
+        told = [each.result() for each in asked]
+    return {
+        "opens": sum(opens for opens, _longest, _errors in told),
+        "longest": max(longest for _opens, longest, _errors in told),
+        "errors": sorted({error for _opens, _longest, errors in told for error in errors}),
+    }
+
+
+def _open_all(threads: int, stop: str, paths: tuple[str, ...]) -> tuple[int, float, set[str]]:
     counts: list[int] = []
     longest: list[float] = []
     errors: set[str] = set()
@@ -49,14 +62,13 @@ def flood(threads: str, stop: str, *paths: str) -> dict[str, Any]:
         counts.append(opens)
         longest.append(most)
 
-    threading.stack_size(1 << 16)
-    running = [threading.Thread(target=run, args=(number,)) for number in range(int(threads))]
+    running = [threading.Thread(target=run, args=(number,)) for number in range(threads)]
     for each in running:
         each.start()
     Path(f"{stop}.begun").touch()
     for each in running:
         each.join()
-    return {"opens": sum(counts), "longest": max(longest), "errors": sorted(errors)}
+    return sum(counts), max(longest), errors
 
 
 def timed(*paths: str) -> list[float]:
