@@ -25,7 +25,7 @@ _PR_SET_DUMPABLE = 4
 
 
 def flood(processes: str, threads: str, stop: str, *paths: str) -> dict[str, Any]:
-    """Open and close files as user nobody, in so many processes with so many threads each, until there is a file `stop`.
+    """Open and close files as nobody, in so many processes with so many threads each, until there is `stop`.
 
     How many opens there were, the longest of them in seconds, and the errors.
     """
