@@ -21,7 +21,7 @@ from tests.vm.livepatches import (
     set_policy,
     wait_settled,
 )
-from tests.vm.marks import on_every_kernel
+from tests.vm.marks import extended, on_every_kernel
 from tests.vm.test_hold import REFUSED, TREE, klpd, signal_klpd, soon, tree
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def entries(host: Host) -> int:
     return int(host.run("journalctl --unit klpd --output json | wc --lines", check=True).stdout)
 
 
+@extended
 @pytest.mark.parametrize("files", ["one", "fifty", "the same"])
 def test_no_flood_of_another_users_opens_keeps_root_waiting(host: Host, files: str) -> None:
     set_policy(host, ALLOW_ALL)

@@ -25,7 +25,7 @@ _PR_SET_DUMPABLE = 4
 
 
 def flood(processes: str, threads: str, stop: str, *paths: str) -> dict[str, Any]:
-    """Open and close files as user nobody, in so many processes with so many threads each, until there is a `stop`.
+    """Open and close files as nobody, in so many processes with so many threads each, until there is `stop`.
 
     How many opens there were, the longest of them in seconds, and the errors.
     """
@@ -35,6 +35,10 @@ def flood(processes: str, threads: str, stop: str, *paths: str) -> dict[str, Any
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0)  # so that /proc/PID/* look like root's
     with ProcessPoolExecutor(int(processes), get_context("fork")) as pool:
         asked = [pool.submit(_open_all, int(threads), stop, paths) for _process in range(int(processes))]
+        ready = Path(f"{stop}.ready.0")
+        while len(list(ready.parent.glob(f"{ready.stem}.*"))) < int(processes):
+            time.sleep(0.1)
+        Path(f"{stop}.begun").touch()
         told = [each.result() for each in asked]
     return {
         "opens": sum(opens for opens, _longest, _errors in told),
@@ -48,8 +52,11 @@ def _open_all(threads: int, stop: str, paths: tuple[str, ...]) -> tuple[int, flo
     longest: list[float] = []
     errors: set[str] = set()
 
+    go = threading.Event()
+
     def run(number: int) -> None:
         opens, most = 0, 0.0
+        go.wait()
         while not os.path.exists(stop):
             path = paths[(number + opens) % len(paths)]
             began = time.monotonic()
@@ -65,7 +72,11 @@ def _open_all(threads: int, stop: str, paths: tuple[str, ...]) -> tuple[int, flo
     running = [threading.Thread(target=run, args=(number,)) for number in range(threads)]
     for each in running:
         each.start()
-    Path(f"{stop}.begun").touch()
+    # To begin so many is work enough for a small machine.
+    Path(f"{stop}.ready.{os.getpid()}").touch()
+    while not os.path.exists(f"{stop}.begun"):
+        time.sleep(0.1)
+    go.set()
     for each in running:
         each.join()
     return sum(counts), max(longest), errors
