@@ -13,6 +13,7 @@ from klpd.messages import MessageId
 from tests.livepatches.build import build
 from tests.vm.livepatches import ALLOW_ALL, installed, journal, put_into_tree, set_policy, wait_settled
 from tests.vm.loading import load_when
+from tests.vm.marks import extended
 
 if TYPE_CHECKING:
     from tests.vm.host import Host
@@ -76,11 +77,11 @@ def nothing(_host: Host) -> None:
     [
         (nothing, "ok", ""),
         (reload, "EPERM", "superseded"),
-        (restart, "EPERM", "superseded"),
+        pytest.param(restart, "EPERM", "superseded", marks=extended, id="restart"),
         (stop, "EPERM", "orphaned"),
         (kill, "EPERM", "orphaned"),
         (declare, "EPERM", ""),
-        (load_another, "EPERM", "stale"),
+        pytest.param(load_another, "EPERM", "stale", marks=extended, id="load_another"),
     ],
     ids=lambda each: getattr(each, "__name__", None),
 )

@@ -11,6 +11,7 @@ import pytest
 
 from klpd.errors import ExitStatus
 from tests.vm.livepatches import ALLOW_ALL, installed, put_livepatches, set_policy
+from tests.vm.marks import extended
 
 if TYPE_CHECKING:
     from tests.vm.channel import RemoteCommand
@@ -87,6 +88,7 @@ def test_a_way_back_that_is_stuck_is_told_of_and_can_be_turned_round_or_forced(h
     assert {step["state"] for each in jobs(held).values() for step in each["steps"]} == {"done", "failed"}
 
 
+@extended
 def test_force_helps_the_way_back_too(held: Host) -> None:
     apply = stuck_on_the_way_back(held)
     held.run("klpctl force --yes", check=True, timeout=60)
@@ -95,7 +97,13 @@ def test_force_helps_the_way_back_too(held: Host) -> None:
     assert [each["state"] for each in jobs(held).values()] == ["canceled", "done"]
 
 
-@pytest.mark.parametrize("restart", ["", "systemctl restart klpd", "systemctl kill --signal KILL klpd"])
+@pytest.mark.parametrize(
+    "restart",
+    [
+        "systemctl restart klpd",
+        *(pytest.param(each, marks=extended) for each in ("", "systemctl kill --signal KILL klpd")),
+    ],
+)
 def test_a_way_back_that_takes_too_long_is_forced_after_a_restart_as_well(held: Host, restart: str) -> None:
     apply = stuck_on_the_way_back(held)
     if restart:
@@ -165,7 +173,9 @@ def test_what_waits_is_dropped_at_once_and_keeps_nobody_from_ending_what_it_wait
     assert installed(held) == []
 
 
-@pytest.mark.parametrize("end", ["systemctl restart dbus", "pkill --signal KILL --exact dbus-daemon"])
+@pytest.mark.parametrize(
+    "end", ["systemctl restart dbus", pytest.param("pkill --signal KILL --exact dbus-daemon", marks=extended)]
+)
 def test_klpd_comes_back_when_the_bus_does_and_goes_on(held: Host, end: str) -> None:
     apply = held.spawn("exec klpctl apply klp_stuck.ko")
     apply.wait_for_output("klp_test_held", 60)

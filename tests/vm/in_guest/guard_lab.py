@@ -242,7 +242,8 @@ def next_epoch() -> None:
 
 
 def entered(name: str) -> object:
-    return to_plain(Guard().entered(name))
+    seen = Guard().entered(name)
+    return None if seen is None else to_plain(seen)
 
 
 def write_as_judged(name: str, attribute: str, generations: str = "0", epochs: str = "0") -> str:
