@@ -94,6 +94,7 @@ def test_no_flood_of_another_users_opens_keeps_root_waiting(host: Host, files: s
     assert journal(host, MessageId.LOAD_VETOED) == []
 
 
+@extended
 def test_opens_that_go_on_without_a_verdict_are_few_entries_and_a_number(host: Host) -> None:
     put_into_tree(host, "klp_other")
     set_policy(host, ALLOW_ALL + 'hold-timeout = "100ms"\n')
