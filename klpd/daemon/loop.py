@@ -24,11 +24,11 @@ class Loop:
 
     def __init__(self) -> None:
         self._main = GLib.MainLoop()
-        self._calls: deque[Callable[[], None]] = deque()
+        self._calls: deque[Callable[[], object]] = deque()
         self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.watch(self._wakeup, self._run_calls)
 
-    def call_soon(self, function: Callable[[], None]) -> None:
+    def call_soon(self, function: Callable[[], object]) -> None:
         """Run `function` on the loop's thread; may be called from any thread."""
         self._calls.append(function)
         os.eventfd_write(self._wakeup, 1)
@@ -57,14 +57,25 @@ class Loop:
 
         GLib.timeout_add(round(seconds * 1000), tick)
 
-    def after(self, seconds: float, function: Callable[[], None]) -> None:
-        """Run `function` once, so many seconds from now."""
+    def after(self, seconds: float, function: Callable[[], None]) -> Callable[[], None]:
+        """Run `function` once, so many seconds from now; call what is returned, on the loop, if it need not run."""
+        waiting = True
 
         def due() -> bool:
+            nonlocal waiting
+            waiting = False
             _guarded(function)
             return GLib.SOURCE_REMOVE
 
-        GLib.timeout_add(round(seconds * 1000), due)
+        source = GLib.timeout_add(round(seconds * 1000), due)
+
+        def cancel() -> None:
+            nonlocal waiting
+            if waiting:
+                waiting = False
+                GLib.source_remove(source)
+
+        return cancel
 
     def on_signal(self, number: int, function: Callable[[], None]) -> None:
         """Run `function` when the process gets the signal."""
@@ -90,7 +101,7 @@ class Loop:
             _guarded(self._calls.popleft())
 
 
-def _guarded(function: Callable[[], None]) -> None:
+def _guarded(function: Callable[[], object]) -> None:
     try:
         function()
     except Exception:

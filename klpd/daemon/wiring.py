@@ -57,8 +57,6 @@ log = logging.getLogger(__name__)
 _PATIENCE: Final = 10.0
 """Seconds to wait until all directories are watched, at the start and at a reload."""
 _LATE: Final = "it takes long to look through the directories to watch; some are not watched yet"
-_OFTEN: Final = 5.0
-"""Seconds after which what was counted is told."""
 
 
 class Daemon:
@@ -155,7 +153,6 @@ class Daemon:
         if period is not None:
             self._loop.every(period, self._ping)
         self._bus.when_closed(self._bus_gone)
-        self._loop.every(_OFTEN, self._tell_counted)
         self._bus.own(BUS_NAME)
         notify("READY=1", f"STATUS={self._headline()}")
         self._loop.run()
@@ -236,7 +233,8 @@ class Daemon:
         if self._hold is not None:
             self._hold.timeout = self._policies.current.hold_timeout
             self._hold.watch(self._watched(), lambda: self._loop.call_soon(lambda: _settle(watched)))
-            self._loop.after(_PATIENCE, lambda: _settle(watched, late=_LATE))
+            need_not = self._loop.after(_PATIENCE, lambda: _settle(watched, late=_LATE))
+            watched.add_done_callback(lambda _watched: need_not())
         else:
             _settle(watched)
         self._watch.look_soon()
@@ -328,6 +326,7 @@ class Daemon:
                 self._record.write_decided(event, verdict)
             elif isinstance(event, TransitionEvent):
                 self._transitions.note(event)
+        self._tell_counted()
         self._watch.look_soon()
 
     def _read_uevents(self) -> None:
@@ -354,6 +353,7 @@ class Daemon:
                 self._watch.look_soon()
 
     def _ping(self) -> None:
+        self._tell_counted()
         self._journal.flush()
         self._tell_defences()
         if self._hold is None or self._hold.responsive():
