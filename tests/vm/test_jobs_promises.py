@@ -119,6 +119,7 @@ def test_a_way_back_that_takes_too_long_is_forced_after_a_restart_as_well(held: 
     assert installed(held) == []
 
 
+@extended
 def test_a_way_back_that_a_restart_cut_in_two_ends_with_the_reason_that_it_had(held: Host) -> None:
     stuck_on_the_way_back(held)
     held.run(f"systemctl restart klpd; {ANSWERS}", check=True)

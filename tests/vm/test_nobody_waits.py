@@ -136,6 +136,7 @@ def test_an_opener_of_a_file_with_a_lease_that_is_kept_is_refused_in_time_and_to
     host.run(f"cat {TREE}/klp_other.ko > /dev/null", check=True)
 
 
+@extended
 def test_where_descriptors_run_short_others_go_on_and_root_is_held(host: Host) -> None:
     host.run("mkdir -p /run/systemd/system/klpd.service.d", check=True)
     host.write("/run/systemd/system/klpd.service.d/test.conf", b"[Service]\nLimitNOFILE=256\n")
@@ -223,6 +224,7 @@ def test_after_a_storm_of_directories_the_marks_and_their_number_are_right(host:
     soon(host, f'test "$({marked})" -lt {number}')
 
 
+@extended
 def test_klpd_answers_while_a_reload_walks_large_directories(host: Host) -> None:
     host.run("mkdir /srv/large && cd /srv/large && mkdir -p $(seq -f 'd%g' 60)", check=True)
     host.run("cd /srv/large && for i in d*; do (cd $i && mkdir $(seq 60)); done", check=True)

@@ -27,11 +27,8 @@ _A_PART: Final = 11
 
 FIRST: Final = (
     "denied in audit mode",
-    "denied with the gate open",
     "declared too high once",
-    "declared too high and never allowed",
     "declared by somebody",
-    "left over",
     "a state lost that is declared of a file elsewhere",
 )
 """Those that tell most."""
