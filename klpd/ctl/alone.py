@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from klpd.errors import GuardError, KernelError, PolicyError
@@ -17,21 +16,17 @@ from klpd.kernel.memory import KernelMemory
 from klpd.kernel.stack import read_stack
 from klpd.model import Declaration
 from klpd.module.origin import Origin, find_origin
-from klpd.module.search import find_livepatches, module_tree
+from klpd.module.search import find_livepatches, watched_directories
 from klpd.policy.beside import with_beside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from klpd.judge.rules import Policy
     from klpd.layout import Layouts
     from klpd.model import Livepatch, Stack
     from klpd.remembered import Remembered
-
-
-def watched(policy: Policy) -> tuple[Path, ...]:
-    """The directories whose files klpd judges when they are opened."""
-    return (module_tree(), *(Path(each) for each in policy.directories))
 
 
 def gate_here(policy: Policy) -> Gate:
@@ -86,7 +81,7 @@ def _seen_to_enter() -> Iterator[Callable[[str], str | None]]:
         yield lambda _name: None
         return
     try:
-        yield lambda name: None if (entered := guard.entered(name)) is None else entered.digest or None
+        yield guard.entered_digest
     finally:
         guard.release()
 
@@ -96,7 +91,7 @@ def stack_here(remembered: Remembered, layouts: Layouts, policy: Policy | Policy
 
     Without a policy, what the site's manifests declare is not known.  Raises KernelError.
     """
-    folders = (module_tree(),) if isinstance(policy, PolicyError) else watched(policy)
+    folders = watched_directories(() if isinstance(policy, PolicyError) else policy.directories)
     with _seen_to_enter() as entered:
         finder = Finder(remembered, folders, layouts, entered)
         try:

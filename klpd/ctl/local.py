@@ -102,11 +102,11 @@ class ThisMachine:
 
         Raises what `livepatch` and `policy` do.
         """
-        from klpd.ctl.alone import watched
         from klpd.judge.ways import Source, assess
+        from klpd.module.search import watched_directories
 
         policy = self.policy()
-        module, packed, there = self._read(file, watched(policy))
+        module, packed, there = self._read(file, watched_directories(policy.directories))
         distrust = None if file == STANDARD_INPUT else _distrust(file)
         source = Source(name_of(file), there, packed, distrust)
         return assess(self._stack(policy), self._declared(module, file), policy, source, self._gate(policy))

@@ -8,7 +8,6 @@ import signal
 import threading
 from concurrent.futures import Future
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from klpd.daemon.authority import Authority
@@ -39,12 +38,13 @@ from klpd.kernel.guard_abi import GuardMode, GuardVerdict
 from klpd.kernel.layouts import KernelLayouts
 from klpd.kernel.memory import KernelMemory
 from klpd.kernel.uevents import ModuleEvents
-from klpd.module.search import module_tree
+from klpd.module.search import watched_directories
 from klpd.policy import read_policy
 from klpd.report import BUS_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from klpd.daemon.jobs import Job
     from klpd.daemon.journal import Journal
@@ -180,8 +180,7 @@ class Daemon:
 
     def _entered(self, name: str) -> str | None:
         """The digest of the bytes that the guard saw enter by that name."""
-        entered = None if self._guard is None else self._guard.entered(name)
-        return None if entered is None else entered.digest or None
+        return None if self._guard is None else self._guard.entered_digest(name)
 
     def _approved(self, livepatch: Installed) -> bool:
         """Whether a livepatch in force was approved since the machine booted: the guard itself knows, or the store."""
@@ -282,7 +281,7 @@ class Daemon:
         return hold, ""
 
     def _watched(self) -> tuple[Path, ...]:
-        return (module_tree(), *(Path(each) for each in self._policies.current.directories))
+        return watched_directories(self._policies.current.directories)
 
     def _judged_at_open(self) -> tuple[Path, ...]:
         return self._watched() if self._hold is not None and self._hold.alive else ()

@@ -267,6 +267,11 @@ class Guard:
         value = self._maps["entered"].get(permission_key(livepatch))
         return None if value is None else Entered.unpack(value)
 
+    def entered_digest(self, livepatch: str) -> str | None:
+        """The SHA-256 (hex) of the bytes that it came from; None where nobody saw them.  Raises KernelError."""
+        entered = self.entered(livepatch)
+        return None if entered is None else entered.digest or None
+
     def generation(self) -> int:
         """The stack's generation, never 0.  To be read before the stack that an approval is judged against."""
         return self.counters().generation

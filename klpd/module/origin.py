@@ -97,9 +97,8 @@ def choose(candidates: Iterable[Livepatch], entered: str | None) -> Origin | Non
 def _any_of(files: tuple[Livepatch, ...]) -> Origin:
     declared = sum((each.declared for each in files[1:]), files[0].declared)
     if not declared.states and any(each.declared.states is None for each in files):
-        declared = changed(
-            declared, states=None, stateless=()
-        )  # one that is declared to have none does not speak for another
+        # One that is declared to have none does not speak for another.
+        declared = changed(declared, states=None, stateless=())
     return Origin(
         digest=None,
         replace=_common(each.replace for each in files),

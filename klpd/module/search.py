@@ -24,6 +24,11 @@ def module_tree() -> Path:
     return Path("/lib/modules") / os.uname().release
 
 
+def watched_directories(directories: Iterable[str]) -> tuple[Path, ...]:
+    """The directories whose files klpd judges when they are opened; `directories` are those that the policy adds."""
+    return (module_tree(), *map(Path, directories))
+
+
 def find_livepatches(
     name: str, build_id: str, roots: Iterable[Path], layouts: Layouts
 ) -> Iterator[tuple[Livepatch, bytes, Path]]:
