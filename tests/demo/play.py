@@ -88,7 +88,7 @@ STEPS = (
     Step(
         "A livepatch whose function a kernel thread sleeps in has to wait for it; klpctl says for whom.",
         "insmod klp_test_target.ko && echo 1 > /proc/klp_test_target/hold && "
-        "{ (sleep 4; echo 0 > /proc/klp_test_target/hold) & klpctl apply klp_stuck.ko; }",
+        "{ (sleep 10; echo 0 > /proc/klp_test_target/hold) & klpctl apply klp_stuck.ko; }",
         has=("klp_test_held",),
     ),
     Step("One with a sticky state may come ...", "klpctl apply klp_sticky.ko", has=("klp_sticky",)),
