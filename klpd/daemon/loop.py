@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gi.repository import GLib
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 log = logging.getLogger(__name__)
+
+_TURN: Final = 0.05
+"""Seconds of calls from other threads after which timers and descriptors have their turn."""
 
 
 class Loop:
@@ -49,13 +53,13 @@ class Loop:
         return end
 
     def every(self, seconds: float, function: Callable[[], None]) -> None:
-        """Run `function` every so many seconds."""
+        """Run `function` every so many seconds, before whatever else is to be done then."""
 
         def tick() -> bool:
             _guarded(function)
             return GLib.SOURCE_CONTINUE
 
-        GLib.timeout_add(round(seconds * 1000), tick)
+        GLib.timeout_add(round(seconds * 1000), tick, priority=GLib.PRIORITY_HIGH)
 
     def after(self, seconds: float, function: Callable[[], None]) -> Callable[[], None]:
         """Run `function` once, so many seconds from now; call what is returned, on the loop, if it need not run."""
@@ -96,9 +100,14 @@ class Loop:
 
     def _run_calls(self) -> None:
         os.eventfd_read(self._wakeup)
+        ends = time.monotonic() + _TURN
         # What they call in turn has to wait, so that timers and descriptors are not kept waiting by many callers.
         for _each in range(len(self._calls)):
             _guarded(self._calls.popleft())
+            if time.monotonic() > ends:
+                break
+        if self._calls:
+            os.eventfd_write(self._wakeup, 1)
 
 
 def _guarded(function: Callable[[], object]) -> None:

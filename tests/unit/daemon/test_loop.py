@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import time
+
 from klpd.daemon.loop import Loop
 
 
@@ -28,3 +30,19 @@ def test_what_is_done_cannot_be_canceled_any_more() -> None:
     loop.run()
     need_not()
     assert done == ["done"]
+
+
+def test_what_is_done_every_so_often_does_not_wait_until_many_callers_were_served() -> None:
+    loop, done = Loop(), list[str]()
+
+    def serve() -> None:
+        time.sleep(0.005)
+        done.append("served")
+
+    for _each in range(100):
+        loop.call_soon(serve)
+    loop.every(0.01, lambda: done.append("tick"))
+    loop.call_soon(loop.quit)
+    loop.run()
+    assert done.count("served") == 100
+    assert "tick" in done[:40]
