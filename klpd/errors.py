@@ -160,7 +160,7 @@ class NoSuchLivepatchError(KlpdError):
 class LimitError(KlpdError):
     """Somebody asks for more at once than klpd gives."""
 
-    dbus_name = "org.klpd1.Error.LimitsExceeded"
+    dbus_name = "org.freedesktop.DBus.Error.LimitsExceeded"
 
 
 class JobError(KlpdError):

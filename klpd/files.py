@@ -16,16 +16,21 @@ LARGEST_MODULE: Final = 64 << 20
 _CHUNK: Final = 1 << 20
 
 
-def read_descriptor(fd: int, name: str) -> bytes:
+def said_size(size: int) -> str:
+    """A number of bytes, for messages."""
+    return f"{size >> 20} MiB, which no livepatch is" if size == LARGEST_MODULE else f"{size >> 10} KiB"
+
+
+def read_descriptor(fd: int, name: str, largest: int = LARGEST_MODULE) -> bytes:
     """The bytes of the regular file behind `fd`, wherever its offset is; `name` is for messages.
 
-    Raises ModuleFormatError for anything but a regular file, for one over LARGEST_MODULE, and where reading fails.
+    Raises ModuleFormatError for anything but a regular file, for one over `largest`, and where reading fails.
     """
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         raise ModuleFormatError(f"{name}: not a regular file")
-    if status.st_size > LARGEST_MODULE:
-        raise ModuleFormatError(f"{name}: larger than {LARGEST_MODULE >> 20} MiB, which no livepatch is")
+    if status.st_size > largest:
+        raise ModuleFormatError(f"{name}: larger than {said_size(largest)}")
     try:
         return read_at_most(fd, status.st_size)
     except OSError as error:

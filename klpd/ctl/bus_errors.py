@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from gi.repository import Gio
 
 from klpd.ctl.service import RemoteError
-from klpd.errors import DaemonUnavailableError, KlpdError, NotAuthorizedError
+from klpd.errors import DaemonUnavailableError, KlpdError, LimitError, NotAuthorizedError
 
 if TYPE_CHECKING:
     from gi.repository import GLib
@@ -40,7 +40,7 @@ def explain(name: str | None, message: str) -> KlpdError:
     if name == f"{_BUS}.Error.InteractiveAuthorizationRequired":
         return NotAuthorizedError(f"somebody would have to be asked for a password, and cannot: {message}")
     if name == f"{_BUS}.Error.LimitsExceeded":
-        return KlpdError(f"the system bus takes no more from this user at the moment: {message}")
+        return LimitError(f"no more is taken from this user at the moment: {message}")
     if name in _OUTDATED:
         return KlpdError(f"the klpd that runs is of another version than klpctl: {message}; restart it")
     return RemoteError(message, name)

@@ -8,7 +8,6 @@ https://www.freedesktop.org/software/polkit/docs/latest/eggdbus-interface-org.fr
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from gi.repository import Gio, GLib
 
+from klpd.daemon.bus import what_failed
 from klpd.errors import NotAuthorizedError
 
 if TYPE_CHECKING:
@@ -28,10 +28,7 @@ TYPING_SECONDS: Final = 300
 """For somebody to type a password, and for polkit to say whether it was the right one."""
 _ANSWERING_SECONDS: Final = 60
 """For polkit to be started, and to answer, where nobody is asked."""
-_IDENTIFYING_SECONDS: Final = 25
-_PREFIX: Final = re.compile(r"GDBus\.Error:[\w.]+: ")
-"""What GDBus, at each end that an error came through, puts before its sentence."""
-_GONE: Final = "org.freedesktop.DBus.Error.NameHasNoOwner"
+_ROOT: Final = 0
 _ALLOW_USER_INTERACTION: Final = 1
 _POLKIT: Final = "org.freedesktop.PolicyKit1"
 _POLKIT_PATH: Final = "/org/freedesktop/PolicyKit1/Authority"
@@ -49,6 +46,10 @@ class PolkitAction(StrEnum):
     CANCEL = "org.klpd1.cancel"
 
 
+class AuthenticationNeededError(NotAuthorizedError):
+    """polkit would allow it to whoever types the right password."""
+
+
 @dataclass(frozen=True, slots=True)
 class Authorization:
     """An answer that is asked for: the future raises NotAuthorizedError for a "no".
@@ -61,36 +62,26 @@ class Authorization:
 
 
 class Authority:
-    """Asks the bus who a caller is, and polkit what he may do."""
+    """Asks polkit what a caller may do, on the bus that `connection` gives; None where there is none."""
 
-    def __init__(self, connection: Gio.DBusConnection) -> None:
+    def __init__(self, connection: Callable[[], Gio.DBusConnection | None]) -> None:
         self._connection = connection
         self._numbers = itertools.count(1)
 
-    def identify(self, call: Call) -> Future[int]:
-        """The caller's uid; the future raises NotAuthorizedError where the bus does not tell it."""
-        identified: Future[int] = Future()
-        self._ask(
-            identified,
-            ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "GetConnectionUnixUser"),
-            GLib.Variant("(s)", (call.sender,)),
-            _IDENTIFYING_SECONDS,
-            lambda answer: identified.set_result(answer.get_child_value(0).get_uint32()),
-            lambda why: NotAuthorizedError(f"who asks for this could not be found out: {why}"),
-        )
-        return identified
-
-    def authorize(self, call: Call, uid: int, action: PolkitAction, details: Mapping[str, str]) -> Authorization:
-        """Whether the caller, whose uid this is, may do `action`.
+    def authorize(
+        self, call: Call, action: PolkitAction, details: Mapping[str, str], *, ask: bool = True
+    ) -> Authorization:
+        """Whether the caller may do `action`.  Without `ask`, nobody is asked for a password in any case.
 
         `details` are what a polkit rule may look up (action.lookup in polkit(8)).  Without an answer in
         TYPING_SECONDS, or far less where nobody is to be asked for a password, it is a "no".
         """
         answer: Future[None] = Future()
-        if uid == 0:
+        if call.uid == _ROOT:
             answer.set_result(None)
             return Authorization(answer, lambda: None)
-        seconds = TYPING_SECONDS if call.interactive else _ANSWERING_SECONDS
+        interactive = ask and call.interactive
+        seconds = TYPING_SECONDS if interactive else _ANSWERING_SECONDS
         number = f"klpd-{next(self._numbers)}"
 
         def answered(said: GLib.Variant) -> None:
@@ -98,9 +89,11 @@ class Authority:
             allowed, challenge = (result.get_child_value(each).get_boolean() for each in (0, 1))
             if allowed:
                 answer.set_result(None)
-            elif challenge and not call.interactive:
+            elif challenge and not interactive:
                 answer.set_exception(
-                    NotAuthorizedError(f"{action} needs authentication, which this call does not allow to ask for")
+                    AuthenticationNeededError(
+                        f"{action} needs authentication, which this call does not allow to ask for"
+                    )
                 )
             else:
                 answer.set_exception(NotAuthorizedError(f"polkit does not allow {action} to this caller"))
@@ -114,7 +107,7 @@ class Authority:
             return NotAuthorizedError(f"whether {action} is allowed could not be found out: {why}")
 
         subject = ("system-bus-name", {"name": GLib.Variant("s", call.sender)})
-        flags = _ALLOW_USER_INTERACTION if call.interactive else 0
+        flags = _ALLOW_USER_INTERACTION if interactive else 0
         self._ask(
             answer,
             (_POLKIT, _POLKIT_PATH, f"{_POLKIT}.Authority", "CheckAuthorization"),
@@ -126,7 +119,10 @@ class Authority:
         return Authorization(answer, withdraw)
 
     def _withdraw(self, number: str) -> None:
-        self._connection.call(
+        connection = self._connection()
+        if connection is None:
+            return  # polkit hears that who asked is gone
+        connection.call(
             _POLKIT,
             _POLKIT_PATH,
             f"{_POLKIT}.Authority",
@@ -141,7 +137,7 @@ class Authority:
 
     def _ask(
         self,
-        future: Future[int] | Future[None],
+        future: Future[None],
         method: tuple[str, str, str, str],
         arguments: GLib.Variant,
         seconds: int,
@@ -152,19 +148,12 @@ class Authority:
             try:
                 answer = connection.call_finish(result)
             except GLib.Error as error:
-                future.set_exception(failed(_why(error, seconds)))
+                future.set_exception(failed(what_failed(error, seconds)))
             else:
                 then(answer)
 
-        name, path, interface, member = method
-        self._connection.call(
-            name, path, interface, member, arguments, None, Gio.DBusCallFlags.NONE, seconds * 1000, None, finished
-        )
-
-
-def _why(error: GLib.Error, seconds: int) -> str:
-    if error.matches(Gio.io_error_quark(), Gio.IOErrorEnum.TIMED_OUT):
-        return f"there was no answer within {seconds} s"
-    if _GONE in error.message:
-        return "whoever asked has left the bus meanwhile"
-    return _PREFIX.sub("", error.message)
+        connection = self._connection()
+        if connection is None:
+            future.set_exception(failed("the system bus is gone"))
+            return
+        connection.call(*method, arguments, None, Gio.DBusCallFlags.NONE, seconds * 1000, None, finished)

@@ -3,17 +3,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+import os
+from dataclasses import dataclass, field
+from typing import BinaryIO, Final
 
-from gi.repository import Gio
+from gi.repository import Gio, GLib
 
-from klpd.errors import UsageError
-
-if TYPE_CHECKING:
-    from typing import BinaryIO
+from klpd.errors import LimitError, UsageError
 
 _LONGEST_TEXT: Final = 4096  # bytes: PATH_MAX in include/uapi/linux/limits.h
+_MOST_FILES: Final = 64  # the bus lets nobody hand over more in one message: max_message_unix_fds in dbus-daemon(1)
 _LONGEST_NAME: Final = 55  # include/linux/module.h: MODULE_NAME_LEN, without the NUL at the end
 
 
@@ -21,13 +20,21 @@ _LONGEST_NAME: Final = 55  # include/linux/module.h: MODULE_NAME_LEN, without th
 class Call:
     """A method call: who makes it, with which arguments, and whether polkit may ask somebody for it.
 
-    `fds`, what was handed over, is good until the method returns.
+    `uid` is the user who made the connection `sender`.  `fds`, what was handed over, is good until the method returns;
+    the files that were opened of it are the method's, unless it raises.
     """
 
     sender: str
+    uid: int
     arguments: tuple[object, ...]
     interactive: bool
     fds: Gio.UnixFDList | None
+    _opened: list[BinaryIO] = field(default_factory=list)
+
+    def close(self) -> None:
+        """Close the files that were opened."""
+        for file in self._opened:
+            file.close()
 
     def text(self, index: int) -> str:
         """The argument at `index`, which the interface declares as a string.  Raises UsageError for too long a one."""
@@ -50,12 +57,12 @@ class Call:
 
         Raises UsageError where the message carries no such descriptor, or one that is not open for reading.
         """
-        return self._opened(self.arguments[index])
+        return self._open(self.arguments[index])
 
     def files(self, index: int) -> tuple[tuple[BinaryIO, str], ...]:
         """The files, with their names, that are handed over as the argument at `index`, declared as "a(hs)".
 
-        Raises UsageError as `file` does, and where there are none.
+        Raises UsageError as `file` does, and where there are none; LimitError for too many.
         """
         files = self._opened_all(self.arguments[index], f"argument {index}")
         if not files:
@@ -65,7 +72,8 @@ class Call:
     def files_under(self, index: int, key: str) -> tuple[tuple[BinaryIO, str], ...]:
         """The files, with their names, that are handed over as a(hs) under `key` of the options at `index`.
 
-        There are none without such a key.  Raises UsageError as `file` does, and where it is anything else.
+        There are none without such a key.  Raises UsageError as `file` does, and where it is anything else; LimitError
+        for too many.
         """
         options = self.arguments[index]
         return self._opened_all(options.get(key, []) if isinstance(options, dict) else None, f"option {key}")
@@ -73,24 +81,28 @@ class Call:
     def _opened_all(self, handed: object, what: str) -> tuple[tuple[BinaryIO, str], ...]:
         if not isinstance(handed, list):
             raise UsageError(f"{what} is no array of files and their names")
+        if len(handed) > _MOST_FILES:
+            raise LimitError(f"{what} has {len(handed)} files; it can have {_MOST_FILES} at most")
         opened: list[tuple[BinaryIO, str]] = []
-        try:
-            for each in handed:
-                match each:
-                    case (handle, str(name)) if len(name) <= _LONGEST_TEXT:
-                        opened.append((self._opened(handle), name))
-                    case _:
-                        raise UsageError(f"{what} is no array of files and their names")
-        except UsageError:
-            for file, _name in opened:
-                file.close()
-            raise
+        for each in handed:
+            match each:
+                case (handle, str(name)) if len(name) <= _LONGEST_TEXT:
+                    opened.append((self._open(handle), name))
+                case _:
+                    raise UsageError(f"{what} is no array of files and their names")
         return tuple(opened)
 
-    def _opened(self, handle: object) -> BinaryIO:
+    def _open(self, handle: object) -> BinaryIO:
         if not isinstance(handle, int) or self.fds is None or not 0 <= handle < self.fds.get_length():
             raise UsageError("the call carries no file descriptor; hand over a file that is open for reading")
         try:
-            return open(self.fds.get(handle), "rb", buffering=0)
+            fd = self.fds.get(handle)
+        except GLib.Error as error:
+            raise LimitError(f"klpd cannot take the file: {error.message}") from error
+        try:
+            file = os.fdopen(fd, "rb", buffering=0)
         except OSError as error:
+            os.close(fd)
             raise UsageError(f"the descriptor handed over cannot be read: {error.strerror}") from error
+        self._opened.append(file)
+        return file

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from klpd import module
-from klpd.errors import NotAuthorizedError
-from klpd.files import read_descriptor
+from klpd.errors import LimitError, ModuleFormatError, NotAuthorizedError
+from klpd.files import read_descriptor, said_size
 from klpd.model import Livepatch
 from klpd.policy.beside import Handed, distrusted, manifest_path, read_handed, with_declared
 from klpd.policy.show import shown
@@ -54,18 +54,24 @@ def read_files(
     manifests: Sequence[NamedFile],
     remembered: Callable[[str], Declaration | None],
     layouts: Layouts,
+    budget: int | None = None,
 ) -> tuple[HandedOver, ...]:
     """The livepatches in `files`, in their order, and what `manifests` declare of them; closes all of them.
+
+    The modules may have so many bytes in all as `budget` says, unpacked and as they are handed over; None: each what a
+    livepatch may have.
 
     A manifest that is named as the one beside a file is for that file; any other is for whichever of the livepatches it
     names.  Of one without a manifest, what is `remembered` by its digest holds.
 
-    Raises ModuleFormatError, and PolicyError where a manifest does not check or is for none of them.
+    Raises ModuleFormatError, LimitError where they have more, and PolicyError where a manifest does not check or is for
+    none of them.
     """
     with ExitStack() as opened:
         for file, _name in (*files, *manifests):
             opened.enter_context(file)
-        modules = [_Module.read(file, name, layouts) for file, name in files]
+        purse = _Budget(budget)
+        modules = [_Module.read(file, name, layouts, purse) for file, name in files]
         handed = [(name, read_handed(file.fileno(), shown(Path(name)))) for file, name in manifests]
     besides = {each.manifest for each in modules}
     for name, each in handed:
@@ -86,10 +92,10 @@ class _Module:
     manifest: str
 
     @classmethod
-    def read(cls, file: BinaryIO, name: str, layouts: Layouts) -> _Module:
+    def read(cls, file: BinaryIO, name: str, layouts: Layouts, budget: _Budget) -> _Module:
         manifest = manifest_path(os.readlink(f"/proc/self/fd/{file.fileno()}"))
-        packed = read_descriptor(file.fileno(), name)
-        data = module.unpack(packed, file=name)
+        packed = budget.read(file, name)
+        data = budget.unpack(packed, name)
         livepatch = module.read_livepatch(data, file=name, layouts=layouts)
         return cls(livepatch, data, data is not packed, manifest)
 
@@ -100,3 +106,37 @@ class _Module:
         manifests = [each.manifest for each in own]
         livepatch = with_declared(self.livepatch, manifests, remembered(self.livepatch.digest))
         return HandedOver(livepatch, self.data, tuple(own), self.packed)
+
+
+class _Budget:
+    """How many bytes may still be read; None: there is no bound on their sum."""
+
+    def __init__(self, left: int | None) -> None:
+        self._left = left
+        self._whole = left
+
+    def read(self, file: BinaryIO, name: str) -> bytes:
+        if self._left is None:
+            return read_descriptor(file.fileno(), name)
+        try:
+            packed = read_descriptor(file.fileno(), name, self._left)
+        except ModuleFormatError as error:
+            if os.fstat(file.fileno()).st_size > self._left:
+                raise self._over(name) from error
+            raise
+        self._left -= len(packed)
+        return packed
+
+    def unpack(self, packed: bytes, name: str) -> bytes:
+        if self._left is None:
+            return module.unpack(packed, file=name)
+        data = module.unpack(packed, file=name, largest=self._left)
+        if data is not packed:
+            self._left -= len(data)
+        return data
+
+    def _over(self, name: str) -> LimitError:
+        return LimitError(
+            f"{name}: klpd reads {said_size(self._whole or 0)} at most for who is not known to be allowed anything; "
+            "ask as root"
+        )

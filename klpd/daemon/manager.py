@@ -7,11 +7,12 @@ This only translates.  Whatever reads a file or the kernel's stack does so on a 
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from klpd import __version__
-from klpd.daemon.authority import PolkitAction
+from klpd.daemon.authority import AuthenticationNeededError, PolkitAction
 from klpd.daemon.bus import read_interface, to_dictionary
 from klpd.daemon.job_objects import JobObjects, job_path
 from klpd.daemon.livepatch_objects import LivepatchObjects
@@ -25,6 +26,7 @@ from klpd.report import MANAGER_INTERFACE, MANAGER_PATH, MANIFESTS, PlanReport, 
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from concurrent.futures import Executor
 
     from klpd.daemon.authority import Authority, Authorization
     from klpd.daemon.bus import Bus
@@ -39,6 +41,10 @@ if TYPE_CHECKING:
     from klpd.judge.planner import Plan
     from klpd.model import Drift, Stack
     from klpd.report import Defence, JobReport
+
+_ROOT: Final = 0
+_MOST_FOR_OTHERS: Final = 16 << 20
+"""Bytes of modules that are read at once for all who are not root, before they are known to be allowed anything."""
 
 
 class Manager:
@@ -78,9 +84,12 @@ class Manager:
         self._close_guard = close_guard
         self._loop = loop
         self._workers = ThreadPoolExecutor(2, "manager")
+        # One at a time, so that root never waits for more than that.
+        self._others_worker = ThreadPoolExecutor(1, "others")
         # To ask for a transition's end is nothing that waits for others' questions.
         self._looks = ThreadPoolExecutor(1, "looks")
         self._asked: dict[int, Authorization] = {}
+        self._calls: dict[int, Call] = {}
         self._take_out = TakeOut()
         self._moving = ""
         objects = ObjectManager(bus, MANAGER_PATH)
@@ -94,10 +103,10 @@ class Manager:
                 "GetTransition": self._get_transition,
                 "Check": self._check,
                 "PlanApply": self._plan_apply,
-                "PlanDisable": lambda call: self._plan(lambda: self._planning.disable(call.livepatch(0))),
-                "PlanRemove": lambda call: self._plan(lambda: self._planning.remove(call.livepatch(0))),
-                "PlanForce": lambda call: self._plan(lambda: self._planning.force(call.livepatch(0))),
-                "PlanRevert": lambda call: self._plan(lambda: self._planning.revert(call.livepatch(0))),
+                "PlanDisable": lambda call: self._plan(call, partial(self._planning.disable, call.livepatch(0))),
+                "PlanRemove": lambda call: self._plan(call, partial(self._planning.remove, call.livepatch(0))),
+                "PlanForce": lambda call: self._plan(call, partial(self._planning.force, call.livepatch(0))),
+                "PlanRevert": lambda call: self._plan(call, partial(self._planning.revert, call.livepatch(0))),
                 "Apply": self._apply,
                 "Disable": lambda call: self._disable(call, call.livepatch(0)),
                 "Remove": self._remove,
@@ -117,6 +126,9 @@ class Manager:
             authorization = self._asked.pop(report.id, None)
             if authorization is not None:
                 authorization.withdraw()
+            call = self._calls.pop(report.id, None)
+            if call is not None:
+                call.close()  # a job that never made its plan has not read what was handed over
             self._take_out.ended(report)
             self._record.job_ended(report)
             self._object.emit("JobRemoved", report.id, job_path(report.id), report.state.value)
@@ -160,6 +172,7 @@ class Manager:
     def stop(self) -> None:
         self._looks.shutdown(cancel_futures=True)
         self._workers.shutdown(cancel_futures=True)
+        self._others_worker.shutdown(cancel_futures=True)
 
     def _properties(self) -> Mapping[str, object]:
         report = self._policies.report
@@ -172,7 +185,7 @@ class Manager:
             "Transition": self._moving,
         }
 
-    def _get_status(self, _call: Call) -> Future[object]:
+    def _get_status(self, call: Call) -> Future[object]:
         def status() -> object:
             report = Status(
                 version=__version__,
@@ -183,9 +196,9 @@ class Manager:
             )
             return {**to_dictionary(to_plain(report)), "jobs": self._job_objects.reports}
 
-        return self._workers.submit(status)
+        return self._workers_for(call).submit(status)
 
-    def _get_transition(self, _call: Call) -> Future[object]:
+    def _get_transition(self, call: Call) -> Future[object]:
         def transition() -> object:
             stack = self._kernel.stack()
             moving, running = stack.transition, self._kernel.transition(stack)
@@ -207,28 +220,33 @@ class Manager:
             )
             return to_dictionary(to_plain(report))
 
-        return self._workers.submit(transition)
+        return self._workers_for(call).submit(transition)
 
     def _check(self, call: Call) -> Future[object]:
         file, name, manifests = call.file(0), call.text(1), call.files_under(2, MANIFESTS)
 
         def assessment() -> object:
-            return to_dictionary(to_plain(self._planning.check((file, name), manifests)))
+            with closing(call):
+                return to_dictionary(to_plain(self._planning.check((file, name), manifests, _budget(call))))
 
-        return self._workers.submit(assessment)
+        return self._workers_for(call).submit(assessment)
 
     def _plan_apply(self, call: Call) -> Future[object]:
         files, manifests = call.files(0), call.files_under(1, MANIFESTS)
-        return self._plan(lambda: self._planning.apply(files, manifests))
+        return self._plan(call, lambda: self._planning.apply(files, manifests, _budget(call)))
 
-    def _plan(self, make: Callable[[], Plan]) -> Future[object]:
+    def _plan(self, call: Call, make: Callable[[], Plan]) -> Future[object]:
         def report() -> object:
-            plan = make()
+            with closing(call):
+                plan = make()
             steps = tuple(each.verdict for each in plan.steps)
             outcome = by_apply(plan, self._policies.current).outcome
             return to_dictionary(to_plain(PlanReport(plan.goal, plan.decision, steps, plan.gap, outcome)))
 
-        return self._workers.submit(report)
+        return self._workers_for(call).submit(report)
+
+    def _workers_for(self, call: Call) -> Executor:
+        return self._workers if call.uid == _ROOT else self._others_worker
 
     def _apply(self, call: Call) -> object:
         files, manifests = call.files(0), call.files_under(1, MANIFESTS)
@@ -275,42 +293,48 @@ class Manager:
     ) -> Future[object]:
         """The path of a new job; `prepare` makes its plan, for the user who asks.
 
-        `on_the_transition` tells whether it is to end the transition that runs now.
+        Who is not allowed it, whatever he types, gets no job.  `on_the_transition` tells whether it is to end the
+        transition that runs now.
         """
         made: Future[object] = Future()
 
-        def begin(uid: int) -> None:
+        def begin(*, ask: bool) -> None:
             try:
                 # What could not be looked at is told when the plan is made.
                 on_it = (
                     on_the_transition is not None and not on_the_transition.exception() and on_the_transition.result()
                 )
-                job, path = self._new_job(
-                    kind, f"{kind} {about}".strip(), lambda: prepare(uid), uid=uid, on_the_transition=on_it
-                )
-                self._ask_for(call, action, about, job)
+                goal = f"{kind} {about}".strip()
+                job, path = self._new_job(kind, goal, lambda: prepare(call.uid), uid=call.uid, on_the_transition=on_it)
             except KlpdError as error:
+                call.close()
                 made.set_exception(error)
+                return
+            self._calls[job.report.id] = call
+            if ask:
+                self._ask_for(call, action, about, job)
             else:
-                made.set_result(path)
+                self._jobs.enqueue(job)
+            made.set_result(path)
 
-        def identified(asked: Future[int]) -> None:
-            error = asked.exception()
-            if error is not None:
+        def answered(allowed: Future[None]) -> None:
+            error = allowed.exception()
+            if error is not None and not (isinstance(error, AuthenticationNeededError) and call.interactive):
+                call.close()
                 made.set_exception(error)
             elif on_the_transition is None:
-                begin(asked.result())
+                begin(ask=error is not None)
             else:
-                on_the_transition.add_done_callback(lambda _done: self._loop.call_soon(lambda: begin(asked.result())))
+                on_the_transition.add_done_callback(
+                    lambda _done: self._loop.call_soon(lambda: begin(ask=error is not None))
+                )
 
-        self._authority.identify(call).add_done_callback(identified)
+        self._authority.authorize(call, action, {"livepatch": about}, ask=False).answer.add_done_callback(answered)
         return made
 
     def _ask_for(self, call: Call, action: PolkitAction, about: str, job: Job) -> None:
-        """Have a job take its turn once whoever asks for it is known to be allowed it."""
-        number, uid = job.report.id, job.report.uid
-        if uid is None:
-            raise ValueError("klpd itself needs no authorization")
+        """Have a job take its turn once whoever asks for it has shown that he is allowed it."""
+        number = job.report.id
 
         def answered(asked: Future[None]) -> None:
             self._asked.pop(number, None)
@@ -320,8 +344,7 @@ class Manager:
             else:
                 job.finish(error if isinstance(error, Exception) else KlpdError(str(error)))
 
-        details = {"livepatch": about, "job": str(number)}
-        authorization = self._authority.authorize(call, uid, action, details)
+        authorization = self._authority.authorize(call, action, {"livepatch": about, "job": str(number)})
         self._asked[number] = authorization
         authorization.answer.add_done_callback(answered)
 
@@ -363,10 +386,10 @@ class Manager:
         """What is done for a caller who is allowed it; the user `free_for` needs no authorization."""
         done: Future[object] = Future()
 
-        def carry_out(asked: Future[None], uid: int) -> None:
+        def carry_out(asked: Future[None]) -> None:
             try:
                 asked.result()
-                result = then(uid)
+                result = then(call.uid)
                 if result is None:
                     done.set_result(None)
                 else:
@@ -374,18 +397,15 @@ class Manager:
             except Exception as error:
                 done.set_exception(error)
 
-        def identified(asked: Future[int]) -> None:
-            error = asked.exception()
-            if error is not None:
-                done.set_exception(error)
-                return
-            uid = asked.result()
+        if call.uid == free_for:
             allowed: Future[None] = Future()
-            if uid == free_for:
-                allowed.set_result(None)
-            else:
-                allowed = self._authority.authorize(call, uid, action, details).answer
-            allowed.add_done_callback(lambda answer: carry_out(answer, uid))
-
-        self._authority.identify(call).add_done_callback(identified)
+            allowed.set_result(None)
+        else:
+            allowed = self._authority.authorize(call, action, details).answer
+        allowed.add_done_callback(carry_out)
         return done
+
+
+def _budget(call: Call) -> int | None:
+    """How many bytes are read for a caller before he is known to be allowed anything; None: as many as it takes."""
+    return None if call.uid == _ROOT else _MOST_FOR_OTHERS

@@ -55,17 +55,17 @@ class Planning:
         self._watched = watched
         self._gate = gate
 
-    def check(self, file: NamedFile, manifests: Sequence[NamedFile]) -> Assessment:
-        """The verdict on loading a file now, and what becomes of it by each way."""
+    def check(self, file: NamedFile, manifests: Sequence[NamedFile], budget: int | None = None) -> Assessment:
+        """The verdict on loading a file now, and what becomes of it by each way.  For `budget` see read_files."""
         descriptor, name = file
         watched = lies_in(descriptor.fileno(), self._watched())
-        (handed,) = self._read([file], manifests)
+        (handed,) = self._read([file], manifests, budget)
         source = Source(name, watched, handed.packed, handed.distrust)
         return assess(self._kernel.stack(), handed.livepatch, self._policies.current, source, self._gate())
 
-    def apply(self, files: Sequence[NamedFile], manifests: Sequence[NamedFile]) -> Plan:
-        """To load the files, in this order."""
-        return self._applying(self._read(files, manifests))
+    def apply(self, files: Sequence[NamedFile], manifests: Sequence[NamedFile], budget: int | None = None) -> Plan:
+        """To load the files, in this order.  For `budget` see read_files."""
+        return self._applying(self._read(files, manifests, budget))
 
     def apply_for(self, uid: int, files: Sequence[NamedFile], manifests: Sequence[NamedFile]) -> Plan:
         """The same for a user who is going to have it done: what is to be loaded is remembered."""
@@ -119,8 +119,10 @@ class Planning:
         """The livepatch whose transition runs."""
         return self._kernel.stack().transition
 
-    def _read(self, files: Sequence[NamedFile], manifests: Sequence[NamedFile]) -> tuple[HandedOver, ...]:
-        return read_files(files, manifests, self._store.declared, self._layouts)
+    def _read(
+        self, files: Sequence[NamedFile], manifests: Sequence[NamedFile], budget: int | None = None
+    ) -> tuple[HandedOver, ...]:
+        return read_files(files, manifests, self._store.declared, self._layouts, budget)
 
     def _applying(self, handed: Sequence[HandedOver]) -> Plan:
         return plan_apply_all(self._kernel.stack(), [each.livepatch for each in handed], self._policies.current)

@@ -110,7 +110,7 @@ class Daemon:
         self._manager = Manager(
             loop=self._loop,
             bus=self._bus,
-            authority=Authority(self._bus.connection),
+            authority=Authority(lambda: self._bus.connection),
             kernel=self._kernel,
             policies=self._policies,
             planning=Planning(
@@ -134,7 +134,7 @@ class Daemon:
     def run(self) -> int:
         """Serve until told to stop.  The guard stays closed afterwards: no daemon, no new livepatch.
 
-        The exit status: not 0 where the system bus is gone, so that klpd is started anew and joins the next one.
+        The exit status: not 0 where another klpd runs.
         """
         self._uevents = ModuleEvents(self._watch.modules_changed)
         self._end_uevents = self._loop.watch(self._uevents.fileno(), self._read_uevents)
@@ -152,16 +152,16 @@ class Daemon:
         period = watchdog_period()
         if period is not None:
             self._loop.every(period, self._ping)
-        self._bus.when_closed(self._bus_gone)
-        self._bus.own(BUS_NAME)
-        notify("READY=1", f"STATUS={self._headline()}")
+        self._bus.serve(BUS_NAME, tried=self._ready, taken=self._not_alone)
         self._loop.run()
         notify("STOPPING=1")
         self._stop()
         return self._exit_status
 
-    def _bus_gone(self) -> None:
-        log.error("the system bus is gone; klpd ends, to be started anew and to go on with its jobs")
+    def _ready(self) -> None:
+        notify("READY=1", f"STATUS={self._headline()}")
+
+    def _not_alone(self) -> None:
         self._exit_status = 1
         self._loop.quit()
 

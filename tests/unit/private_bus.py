@@ -14,9 +14,11 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def message_bus() -> Iterator[str]:
-    """A bus; its address."""
+def message_bus(at: str | None = None) -> Iterator[str]:
+    """A bus; its address, that is chosen if it is not given."""
     command = ["dbus-daemon", "--session", "--nofork", "--print-address"]
+    if at is not None:
+        command.append(f"--address={at}")
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as daemon:
         assert daemon.stdout is not None
         try:

@@ -2,7 +2,7 @@
 from collections.abc import Sequence
 
 from gi.repository import Gio
-from pydbus import Bus
+from pydbus.bus import Bus
 
 class ObjectRegistration:
     def __init__(

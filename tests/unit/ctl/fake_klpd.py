@@ -123,7 +123,9 @@ class FakeKlpd:
     def _pid_of(self, sender: str) -> int:
         bus = "org.freedesktop.DBus"
         arguments, flags = GLib.Variant("(s)", (sender,)), Gio.DBusCallFlags.NONE
-        answer = self._bus.connection.call_sync(
+        connection = self._bus.connection
+        assert connection is not None
+        answer = connection.call_sync(
             bus, "/org/freedesktop/DBus", bus, "GetConnectionUnixProcessID", arguments, None, flags, -1, None
         )
         return answer.get_child_value(0).get_uint32()
@@ -164,8 +166,7 @@ def main() -> None:
     loop = Loop()
     bus = Bus(loop)
     FakeKlpd(loop, bus)
-    bus.own(BUS_NAME)
-    print("ready", flush=True)
+    bus.serve(BUS_NAME, tried=lambda: print("ready", flush=True), taken=loop.quit)
     loop.run()
 
 

@@ -70,7 +70,7 @@ def content(call: Call) -> str:
 
 
 ENDED_BY_ITSELF = 3
-"""The exit status once the bus is gone."""
+"""The exit status where somebody else has the name."""
 
 
 def contents(files: Iterable[tuple[BinaryIO, str]]) -> list[tuple[str, str]]:
@@ -108,11 +108,8 @@ def main() -> None:
         },
         lambda: {"Number": 7},
     )
-    bus.when_closed(loop.quit)
-    bus.own("org.klpd1.Test")
-    print("ready", flush=True)
+    bus.serve("org.klpd1.Test", tried=lambda: print("ready", flush=True), taken=loop.quit)
     loop.run()
-    published.emit("Announced", "that nobody hears")
     sys.exit(ENDED_BY_ITSELF)
 
 

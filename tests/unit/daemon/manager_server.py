@@ -36,7 +36,6 @@ from tests.unit.daemon.fake_kernel import FakeKernel, livepatch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from klpd.daemon.call import Call
     from klpd.daemon.jobs import Job
 
 ALLOW: Final = Ruling(Permission.ALLOW, Rule(RuleKind.POLICY, "/etc/klpd/policy.d/50-test.toml", 3))
@@ -47,17 +46,6 @@ POLICY: Final = Policy(
     livepatches=(LivepatchRule(ALLOW.rule, Match(name="klp_drift"), Permission.DENY),),
 )
 
-# Whoever runs the tests may do everything; root needs no polkit.
-POLKIT: Final = """
-<node>
-  <interface name="org.freedesktop.PolicyKit1.Authority">
-    <method name="CheckAuthorization">
-      <arg type="(sa{sv})" direction="in"/> <arg type="s" direction="in"/> <arg type="a{ss}" direction="in"/>
-      <arg type="u" direction="in"/> <arg type="s" direction="in"/> <arg type="(bba{ss})" direction="out"/>
-    </method>
-  </interface>
-</node>
-"""
 CONTROL: Final = """
 <node>
   <interface name="org.klpd1.Test">
@@ -106,7 +94,7 @@ class Server:
         self.manager = Manager(
             loop=self.loop,
             bus=self.bus,
-            authority=Authority(self.bus.connection),
+            authority=Authority(lambda: self.bus.connection),
             kernel=self.kernel,
             policies=self.policies,
             planning=Planning(
@@ -128,8 +116,6 @@ class Server:
         )
 
     def run(self) -> None:
-        self.bus.publish("/org/freedesktop/PolicyKit1/Authority", POLKIT, {"CheckAuthorization": allow}, dict)
-        self.bus.own("org.freedesktop.PolicyKit1")
         control = {
             "Install": lambda call: self.told(lambda: self.install(call.text(0))),
             "Disable": lambda call: self.told(lambda: self.disable(call.text(0))),
@@ -139,8 +125,7 @@ class Server:
             "Count": lambda _call: count(),
         }
         self.bus.publish("/org/klpd1/test", CONTROL, control, dict)
-        self.bus.own(BUS_NAME)
-        print("ready", flush=True)
+        self.bus.serve(BUS_NAME, tried=lambda: print("ready", flush=True), taken=self.loop.quit)
         self.loop.run()
 
     def job_changed(self, job: Job) -> None:
@@ -176,10 +161,6 @@ def count() -> int:
     """How many objects that are, or were, on the bus are still in memory."""
     gc.collect()
     return sum(isinstance(each, bus._Object) for each in gc.get_objects())
-
-
-def allow(_call: Call) -> object:
-    return ((True, False, {}),)
 
 
 if __name__ == "__main__":

@@ -62,6 +62,5 @@ if __name__ == "__main__":
     polkit = Polkit()
     methods = {"CheckAuthorization": polkit.check, "CancelCheckAuthorization": polkit.cancel}
     bus.publish("/org/freedesktop/PolicyKit1/Authority", POLKIT, methods, dict)
-    bus.own("org.freedesktop.PolicyKit1")
-    print("ready", flush=True)
+    bus.serve("org.freedesktop.PolicyKit1", tried=lambda: print("ready", flush=True), taken=loop.quit)
     loop.run()

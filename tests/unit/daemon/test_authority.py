@@ -33,11 +33,11 @@ def connection() -> Iterator[Gio.DBusConnection]:
         made.close_sync(None)
 
 
-def call(connection: Gio.DBusConnection, *, interactive: bool = True) -> Call:
-    return Call(connection.get_unique_name() or "", (), interactive=interactive, fds=None)
+def call(connection: Gio.DBusConnection, uid: int = 1000, *, interactive: bool = True) -> Call:
+    return Call(connection.get_unique_name() or "", uid, (), interactive=interactive, fds=None)
 
 
-def why_not(answer: Future[int] | Future[None]) -> str:
+def why_not(answer: Future[None]) -> str:
     """What the "no" says, once it is there."""
     deadline = time.monotonic() + SOON
     while not answer.done():
@@ -52,9 +52,9 @@ def why_not(answer: Future[int] | Future[None]) -> str:
 
 
 def test_root_is_not_asked_about_and_others_are(connection: Gio.DBusConnection) -> None:
-    asked = Authority(connection)
-    assert asked.authorize(call(connection), 0, PolkitAction.APPLY, {}).answer.done()
-    assert why_not(asked.authorize(call(connection), 1000, PolkitAction.REVERT, {}).answer) == ""
+    asked = Authority(lambda: connection)
+    assert asked.authorize(call(connection, 0), PolkitAction.APPLY, {}).answer.done()
+    assert why_not(asked.authorize(call(connection), PolkitAction.REVERT, {}).answer) == ""
 
 
 @pytest.mark.parametrize("interactive", [True, False])
@@ -63,7 +63,9 @@ def test_an_answer_that_does_not_come_is_a_no(
 ) -> None:
     monkeypatch.setattr(authority, "TYPING_SECONDS" if interactive else "_ANSWERING_SECONDS", 1)
     answer = (
-        Authority(connection).authorize(call(connection, interactive=interactive), 1000, PolkitAction.APPLY, {}).answer
+        Authority(lambda: connection)
+        .authorize(call(connection, interactive=interactive), PolkitAction.APPLY, {})
+        .answer
     )
     assert why_not(answer) == (
         "whether org.klpd1.apply is allowed could not be found out: there was no answer within 1 s"
@@ -71,7 +73,7 @@ def test_an_answer_that_does_not_come_is_a_no(
 
 
 def test_a_question_that_is_withdrawn_is_answered_at_once(connection: Gio.DBusConnection) -> None:
-    authorization = Authority(connection).authorize(call(connection), 1000, PolkitAction.APPLY, {})
+    authorization = Authority(lambda: connection).authorize(call(connection), PolkitAction.APPLY, {})
     GLib.MainContext.default().iteration(False)
     assert not authorization.answer.done()
     authorization.withdraw()
@@ -79,10 +81,8 @@ def test_a_question_that_is_withdrawn_is_answered_at_once(connection: Gio.DBusCo
 
 
 def test_what_came_over_the_bus_is_told_without_the_names_of_errors(connection: Gio.DBusConnection) -> None:
-    asked = Authority(connection)
+    asked = Authority(lambda: connection)
     gone = "whoever asked has left the bus meanwhile"
-    assert why_not(asked.authorize(call(connection), 1000, PolkitAction.DISABLE, {}).answer).endswith(f": {gone}")
-    faulty = why_not(asked.authorize(call(connection), 1000, PolkitAction.RELOAD, {}).answer)
+    assert why_not(asked.authorize(call(connection), PolkitAction.DISABLE, {}).answer).endswith(f": {gone}")
+    faulty = why_not(asked.authorize(call(connection), PolkitAction.RELOAD, {}).answer)
     assert faulty == "whether org.klpd1.reload is allowed could not be found out: the agent said nonsense"
-    nobody = Call(":1.999", (), interactive=True, fds=None)
-    assert why_not(asked.identify(nobody)) == f"who asks for this could not be found out: {gone}"

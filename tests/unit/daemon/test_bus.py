@@ -17,6 +17,7 @@ from tests.unit.private_bus import message_bus, on_bus, service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 NAME, PATH, INTERFACE = "org.klpd1.Test", "/org/klpd1/test", "org.klpd1.Test"
 TIMEOUT_MS = 20_000
@@ -31,9 +32,7 @@ def address() -> Iterator[str]:
 
 @pytest.fixture
 def client(address: str) -> Iterator[Gio.DBusConnection]:
-    flags = Gio.DBusConnectionFlags.AUTHENTICATION_CLIENT | Gio.DBusConnectionFlags.MESSAGE_BUS_CONNECTION
-    connection = Gio.DBusConnection.new_for_address_sync(address, flags, None, None)
-    connection.set_exit_on_close(False)
+    connection = connection_to(address)
     yield connection
     connection.close_sync(None)
 
@@ -161,7 +160,7 @@ def test_arguments_larger_than_any_call_needs_are_refused_and_not_repeated(
     client: Gio.DBusConnection, size: int
 ) -> None:
     name, message = error_of(client, "Echo", GLib.Variant("(s)", ("x" * size,)))
-    assert name == "org.klpd1.Error.LimitsExceeded"
+    assert name == "org.freedesktop.DBus.Error.LimitsExceeded"
     assert len(message) < 1000
     assert call(client, "Echo", GLib.Variant("(s)", ("hello",))) == ("hello",)
 
@@ -251,11 +250,58 @@ def test_calls_leave_no_memory_behind(client: Gio.DBusConnection) -> None:
     assert memory_after(3000) - before < 2000
 
 
-def test_a_bus_that_goes_away_ends_nobody_who_has_something_left_to_do() -> None:
+def test_a_bus_that_goes_away_and_comes_back_finds_klpd_there_with_all_its_objects(tmp_path: Path) -> None:
+    at = f"unix:path={tmp_path}/bus"
     command = [sys.executable, "-m", "tests.unit.daemon.bus_server"]
-    with message_bus() as where:
-        server = subprocess.Popen(command, env=on_bus(where), stdout=subprocess.PIPE, text=True)
+    with message_bus(at):
+        server = subprocess.Popen(command, env=on_bus(at), stdout=subprocess.PIPE, text=True)
         assert server.stdout is not None
         assert server.stdout.readline() == "ready\n"
     with server:
-        assert server.wait(TIMEOUT_MS / 1000) == ENDED_BY_ITSELF
+        time.sleep(1)
+        assert server.poll() is None
+        with message_bus(at):
+            client = connection_to(at)
+            deadline = time.monotonic() + TIMEOUT_MS / 1000
+            while (answer := echoed(client)) is None:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            assert answer == ("hello",)
+            client.close_sync(None)
+        server.kill()
+
+
+def test_who_finds_no_bus_joins_it_when_it_comes(tmp_path: Path) -> None:
+    at = f"unix:path={tmp_path}/bus"
+    with service(at, "tests.unit.daemon.bus_server"), message_bus(at):
+        client = connection_to(at)
+        deadline = time.monotonic() + TIMEOUT_MS / 1000
+        while echoed(client) is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        client.close_sync(None)
+
+
+def test_a_second_one_ends_and_the_first_keeps_the_name(address: str, client: Gio.DBusConnection) -> None:
+    command = [sys.executable, "-m", "tests.unit.daemon.bus_server"]
+    second = subprocess.run(
+        command, check=False, env=on_bus(address), capture_output=True, text=True, timeout=TIMEOUT_MS / 1000
+    )
+    assert (second.returncode, second.stdout) == (ENDED_BY_ITSELF, "")
+    assert "somebody else has the name org.klpd1.Test" in second.stderr
+    assert call(client, "Echo", GLib.Variant("(s)", ("hello",))) == ("hello",)
+
+
+def connection_to(address: str) -> Gio.DBusConnection:
+    flags = Gio.DBusConnectionFlags.AUTHENTICATION_CLIENT | Gio.DBusConnectionFlags.MESSAGE_BUS_CONNECTION
+    connection = Gio.DBusConnection.new_for_address_sync(address, flags, None, None)
+    connection.set_exit_on_close(False)
+    return connection
+
+
+def echoed(client: Gio.DBusConnection) -> object:
+    """The answer; None as long as there is nobody who gives one."""
+    try:
+        return call(client, "Echo", GLib.Variant("(s)", ("hello",)))
+    except GLib.Error:
+        return None

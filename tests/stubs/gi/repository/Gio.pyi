@@ -123,6 +123,17 @@ class DBusMethodInvocation:
     def _unref(self) -> None: ...
 
 class DBusConnection:
+    @staticmethod
+    def new_for_address(
+        address: str,
+        flags: DBusConnectionFlags,
+        observer: None,
+        cancellable: Cancellable | None,
+        callback: Callable[[object, AsyncResult], object],
+    ) -> None: ...
+    @staticmethod
+    def new_for_address_finish(res: AsyncResult) -> DBusConnection: ...
+    def close(self, cancellable: Cancellable | None, callback: None) -> None: ...
     def call_sync(
         self,
         bus_name: str | None,
@@ -223,6 +234,7 @@ class DBusConnection:
         address: str, flags: DBusConnectionFlags, observer: None = None, cancellable: Cancellable | None = None
     ) -> DBusConnection: ...
 
+def dbus_address_get_for_bus_sync(bus_type: BusType, cancellable: Cancellable | None) -> str: ...
 def bus_get_sync(bus_type: BusType, cancellable: Cancellable | None = None) -> DBusConnection: ...
 def bus_own_name_on_connection(
     connection: DBusConnection,
