@@ -14,7 +14,7 @@ from klpd.plain import to_plain
 from klpd.report import JOB_INTERFACE, MANAGER_PATH
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from klpd.daemon.call import Call
     from klpd.daemon.jobs import Job
@@ -26,7 +26,12 @@ if TYPE_CHECKING:
 _LINGER: Final = 60.0
 """Seconds that an ended job stays readable."""
 _MOST_ENDED: Final = 64
-"""Of more jobs that ended, which whoever is refused may begin by the thousand, the oldest go sooner."""
+"""Of more jobs of root's and klpd's own that ended, the oldest go sooner."""
+_MOST_OF_ONE: Final = 16
+"""The same for each other user, who begins them by the thousand though they are refused."""
+_MOST_OF_OTHERS: Final = 64
+"""And for all of those together."""
+_ROOT: Final = 0
 _KLPD_ITSELF: Final = (1 << 32) - 1
 """In place of the uid of whoever asked for a job: (uid_t) -1, which nobody has."""
 
@@ -43,7 +48,7 @@ class JobObjects:
         self._loop = loop
         self._objects = objects
         self._told: dict[int, GLib.Variant] = {}
-        self._ended: list[int] = []
+        self._ended: dict[int, int] = {}  # the user of each, the oldest first
 
     @property
     def reports(self) -> GLib.Variant:
@@ -60,9 +65,9 @@ class JobObjects:
         """Tell the bus that a job's report became this one."""
         self._objects.change(job_path(report.id), self._tell(report))
         if report.state.final:
-            self._ended.append(report.id)
-            if len(self._ended) > _MOST_ENDED:
-                self._forget(self._ended[0])
+            self._ended[report.id] = report.uid or _ROOT
+            for each in too_many(self._ended, report.uid or _ROOT):
+                self._forget(each)
             self._loop.after(_LINGER, lambda: self._forget(report.id))
 
     def _tell(self, report: JobReport) -> dict[str, object]:
@@ -74,8 +79,17 @@ class JobObjects:
         if job_id not in self._told:
             return
         del self._told[job_id]
-        self._ended.remove(job_id)
+        del self._ended[job_id]
         self._objects.remove(job_path(job_id))
+
+
+def too_many(ended: Mapping[int, int], uid: int) -> list[int]:
+    """Which of the jobs that ended go, the oldest first, now that one of the user `uid` has ended."""
+    own = [job for job, user in ended.items() if user == uid]
+    if uid == _ROOT:
+        return own[:-_MOST_ENDED]
+    others = [job for job, user in ended.items() if user != _ROOT]
+    return list({*own[:-_MOST_OF_ONE], *others[:-_MOST_OF_OTHERS]})
 
 
 def job_properties(report: JobReport) -> dict[str, object]:

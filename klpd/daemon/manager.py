@@ -18,7 +18,7 @@ from klpd.daemon.job_objects import JobObjects, job_path
 from klpd.daemon.livepatch_objects import LivepatchObjects
 from klpd.daemon.object_manager import ObjectManager
 from klpd.daemon.takeout import TakeOut
-from klpd.errors import KlpdError
+from klpd.errors import KlpdError, LimitError
 from klpd.judge.rules import Permission
 from klpd.judge.ways import by_apply
 from klpd.plain import to_plain
@@ -45,6 +45,10 @@ if TYPE_CHECKING:
 _ROOT: Final = 0
 _MOST_FOR_OTHERS: Final = 16 << 20
 """Bytes of modules that are read at once for all who are not root, before they are known to be allowed anything."""
+_MOST_ASKED_OF_ONE: Final = 8
+"""Jobs of one user that wait for polkit."""
+_MOST_ASKED: Final = 32
+"""And those of all."""
 
 
 class Manager:
@@ -300,6 +304,8 @@ class Manager:
 
         def begin(*, ask: bool) -> None:
             try:
+                if ask:
+                    self._check_asked(call.uid)
                 # What could not be looked at is told when the plan is made.
                 on_it = (
                     on_the_transition is not None and not on_the_transition.exception() and on_the_transition.result()
@@ -331,6 +337,14 @@ class Manager:
 
         self._authority.authorize(call, action, {"livepatch": about}, ask=False).answer.add_done_callback(answered)
         return made
+
+    def _check_asked(self, uid: int) -> None:
+        """See that few passwords are asked for.  Raises LimitError."""
+        asked = [self._calls[number].uid for number in self._asked]
+        if asked.count(uid) >= _MOST_ASKED_OF_ONE or len(asked) >= _MOST_ASKED:
+            raise LimitError(
+                f"{asked.count(uid)} jobs of yours wait for a password, and {len(asked)} in all; cancel some"
+            )
 
     def _ask_for(self, call: Call, action: PolkitAction, about: str, job: Job) -> None:
         """Have a job take its turn once whoever asks for it has shown that he is allowed it."""

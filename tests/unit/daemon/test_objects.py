@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 import os
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from klpd.daemon.bus import read_interface
+from klpd.daemon.job_objects import too_many
 from klpd.daemon.livepatch_objects import livepatch_path
 from klpd.plain import from_plain, to_plain
 from klpd.report import (
@@ -245,6 +247,20 @@ def test_of_the_jobs_that_ended_only_the_last_stay(client: Client) -> None:
     client.ended(jobs[-1])
     assert sorted(client.objects()) == sorted(jobs[-64:])
     assert len(client.heard(MANAGER_PATH, "InterfacesRemoved")) == 16
+
+
+@given(st.lists(st.integers(0, 40), max_size=300))
+def test_nobodys_ended_jobs_are_forgotten_for_roots_or_the_other_way_round(users: list[int]) -> None:
+    ended: dict[int, int] = {}
+    for job, user in enumerate(users):
+        ended[job] = user
+        for each in too_many(ended, user):
+            del ended[each]
+    left = Counter(ended.values())
+    assert left[0] == min(64, users.count(0))
+    assert all(left[user] <= 16 for user in left if user)
+    assert left.total() - left[0] <= 64
+    assert left.total() - left[0] >= min(1, sum(user > 0 for user in users))
 
 
 def test_every_object_has_the_properties_that_its_interface_declares_and_none_can_be_set(client: Client) -> None:
