@@ -87,9 +87,11 @@ install: bpf
 	$(call script,sbin/klpd,klpd.daemon.__main__)
 	$(call script,bin/klpctl,klpd.ctl.__main__)
 	$(call script,lib/klpd/klpd-guard,klpd.daemon.early)
+	$(call script,lib/klpd/klpd-release,klpd.daemon.release)
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/klpd/policy.d policy/*.toml
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/klpd/examples policy/examples/*.toml
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system systemd/klpd.service systemd/klpd-guard.service
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system systemd/klpd.service systemd/klpd-guard.service \
+	  systemd/klpd-release.service
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/catalog systemd/klpd.catalog
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/dbus-1/system-services systemd/org.klpd1.service
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/dbus-1/system.d systemd/org.klpd1.conf

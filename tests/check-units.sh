@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
 mkdir -p "$root/usr/sbin" "$root/usr/bin" "$root/usr/lib/klpd" "$root/etc/systemd/system"
-for program in usr/sbin/klpd usr/lib/klpd/klpd-guard usr/bin/busctl; do
+for program in usr/sbin/klpd usr/lib/klpd/klpd-guard usr/lib/klpd/klpd-release usr/bin/busctl; do
     printf '#!/bin/sh\n' >"$root/$program"
     chmod +x "$root/$program"
 done
@@ -21,7 +21,7 @@ for unit in sysinit basic shutdown multi-user sockets; do
     printf '[Unit]\nDescription=%s\n' "$unit" >"$root/etc/systemd/system/$unit.target"
 done
 printf '[Slice]\n' >"$root/etc/systemd/system/system.slice"
-output=$(systemd-analyze verify --man=no --recursive-errors=yes --root="$root" klpd.service klpd-guard.service 2>&1) || {
+output=$(systemd-analyze verify --man=no --recursive-errors=yes --root="$root" klpd.service klpd-guard.service klpd-release.service 2>&1) || {
     printf '%s\n' "$output"
     exit 1
 }

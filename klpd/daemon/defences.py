@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from klpd.kernel.guard import Guard
 
 
-def hold_defence(hold: Hold | None, why_not: str) -> Defence:
-    """The hold on module files; `why_not` tells why there is none."""
+def hold_defence(hold: Hold | None, why_not: str, *, alone: bool) -> Defence:
+    """The hold on module files; `why_not` tells why there is none.  `alone`: nobody else lets go whom it holds."""
     if hold is None:
         return Defence("hold", DefenceState.DOWN, f"{why_not}; load livepatches with klpctl apply")
     if not hold.alive:
@@ -24,7 +24,9 @@ def hold_defence(hold: Hold | None, why_not: str) -> Defence:
     detail = f"openers of module files in {hold.directories} directories wait for a verdict"
     if hold.unwatched:
         detail += f"; not watched: {', '.join(hold.unwatched)}"
-    return Defence("hold", DefenceState.UP, detail)
+    if alone:
+        detail += "; klpd-release is not there, and so they would wait for klpd if that hung"
+    return Defence("hold", DefenceState.DEGRADED if alone else DefenceState.UP, detail)
 
 
 def guard_defence(guard: Guard | None, why_not: str) -> Defence:

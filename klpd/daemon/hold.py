@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from klpd.daemon.directories import Directories
 from klpd.daemon.intake import Intake
 from klpd.daemon.judgements import Judgements, Opened, Version
+from klpd.daemon.lateness import Page
 from klpd.daemon.waiting import Waiting, path_of
 from klpd.daemon.workers import Workers
 from klpd.errors import KernelError, ModuleFormatError
@@ -96,20 +97,47 @@ class Hold:
     ) -> None:
         self._loads = loads
         self._told = told
+        self.page = Page.new()
+        """What tells klpd-release how the hold does."""
         self.timeout = timeout
+        self.relieved: Callable[[], bool] = lambda: False
+        """Whether somebody else lets those go on whom klpd keeps waiting (klpd.daemon.releasing)."""
         self._group = Fanotify(readers=loads is not None)
         self._directories = Directories(self._group, declared_changed)
-        self._waiting = Waiting(self._group)
+        self._waiting = Waiting(self._group, self.page.waits_until)
         self._judgements = Judgements(judge, self._ignore)
         self._workers: Workers[Held] = Workers(self._serve_one, _WORKERS)
         self._wakeup = os.eventfd(0, os.EFD_CLOEXEC)
-        self._intake = Intake(self._group, self._accept, told.hold_refused, self._begins)
+        self._intake = Intake(
+            self._group,
+            self._accept,
+            told.hold_refused,
+            self._begins,
+            page=self.page,
+            held_for=lambda: self.timeout,
+            relieved=lambda: self.relieved(),
+        )
         self._thread = threading.Thread(target=self._serve, name="hold", daemon=True)
         # Each who is held has a descriptor of klpd's, which needs some for itself.
         self._most_held = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
         self._attentive = False
         self._stopping = False
         self._came_round = True
+
+    @property
+    def group(self) -> int:
+        """The descriptor of the notification group."""
+        return self._group.fileno()
+
+    @property
+    def timeout(self) -> float:
+        """For how many seconds somebody is held at most."""
+        return self._timeout
+
+    @timeout.setter
+    def timeout(self, seconds: float) -> None:
+        self._timeout = seconds
+        self.page.holds_for(seconds)
 
     @property
     def directories(self) -> int:
@@ -276,5 +304,10 @@ class Hold:
     def _let_go(self) -> None:
         if not self._intake.stop(_PAUSE * 10):
             log.warning("an event of the kernel's is not had yet; who waits goes on when klpd has ended")
+        try:
+            # klpd-release has the group, too, and may be slow to let go of it.
+            self._group.flush()
+        except KernelError as error:
+            log.warning("who opens module files may be held until klpd has ended: %s", error)
         self._waiting.close()
         self._workers.stop()

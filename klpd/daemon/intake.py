@@ -24,6 +24,7 @@ from klpd.errors import KernelError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from klpd.daemon.lateness import Page
     from klpd.kernel.fanotify import Held
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,8 @@ _KEPT_WAITING: Final = 0.25
 _MOST_THREADS: Final = 32
 _PAUSE: Final = 0.1
 _BREATH: Final = 0.01
+_LONG_AGO: Final = 1e-9
+"""In the clock's own seconds: whoever waits is late already."""
 _SHORT: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _MISTAKES: Final = frozenset({errno.EBADF, errno.EFAULT, errno.EINVAL})
 """No event is taken from the queue with these, and the next try ends as this one."""
@@ -66,6 +69,9 @@ class Intake:
 
     Both are called on threads of its own.  `begins` is called there before events are read, after a time in which there
     were none: somebody has to call `look_after` from then on, as often as it says.  To be made on the main thread.
+
+    `page` is told how it does, where somebody is held for `held_for` seconds.  Events for which klpd has no descriptor
+    are left where they are if somebody else takes them then (`relieved`): the kernel would refuse their openers.
     """
 
     def __init__(
@@ -74,7 +80,15 @@ class Intake:
         take: Callable[[Held], None],
         failed: Callable[[KernelError], None],
         begins: Callable[[], None],
+        *,
+        page: Page,
+        held_for: Callable[[], float],
+        relieved: Callable[[], bool],
     ) -> None:
+        self._page = page
+        self._held_for = held_for
+        self._relieved = relieved
+        self._short = False
         self._events = events
         self._take = take
         self._failed = failed
@@ -162,9 +176,16 @@ class Intake:
                 reader.since = time.monotonic()
         finally:
             reader.since = None
+            if not self._short:
+                self._page.reads_until(None)
 
     def _read_one(self) -> bool:
         """Whether there was an event."""
+        if not self._has_descriptor():
+            self._page.reads_until(_LONG_AGO)
+            time.sleep(_PAUSE)
+            return False
+        self._page.reads_until(time.monotonic() + self._held_for())
         try:
             held = self._events.read()
         except KernelError as error:
@@ -178,5 +199,21 @@ class Intake:
                 time.sleep(_BREATH)  # those whose events are still in the queue may be luckier
             return True
         if held is not None:
+            self._page.took_one()
             self._take(held)
         return held is not None
+
+    def _has_descriptor(self) -> bool:
+        """Whether the kernel can have one for the next event; or nobody else takes that."""
+        try:
+            os.close(os.dup(self._stop))
+        except OSError as error:
+            if self._relieved():
+                if not self._short:
+                    log.error("who opens module files goes on without a verdict: %s", error.strerror)
+                self._short = True
+                return False
+        if self._short:
+            self._short = False
+            log.warning("who opens module files waits for a verdict again")
+        return True

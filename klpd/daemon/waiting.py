@@ -9,6 +9,8 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from klpd.kernel.fanotify import Fanotify, Held
 
 
@@ -16,11 +18,13 @@ class Waiting:
     """Those whom a group holds and nobody has answered.  Safe to use from any thread.
 
     The descriptor of an event may be closed once `answer` has been called for it: so no two ever have the same one
-    here.
+    here.  `tell_due` is told by when the next answer is due (time.monotonic; None: nobody waits), as often as it is
+    another.
     """
 
-    def __init__(self, group: Fanotify) -> None:
+    def __init__(self, group: Fanotify, tell_due: Callable[[float | None], None] = lambda _due: None) -> None:
         self._group = group
+        self._tell_due = tell_due
         self._deadlines: dict[int, tuple[Held, float]] = {}  # by descriptor; CLOCK_MONOTONIC
         self._lock = threading.Lock()
 
@@ -35,6 +39,8 @@ class Waiting:
         """Wait for an answer to this until `deadline` (time.monotonic)."""
         with self._lock:
             self._deadlines[held.fd] = held, deadline
+            if len(self._deadlines) == 1:
+                self._tell_due(deadline)
 
     def answer(self, held: Held, *, refuse: bool = False) -> bool:
         """Let go on or refuse, unless there was an answer already; whether this was it."""
@@ -46,6 +52,7 @@ class Waiting:
                 self._group.refuse(held)
             else:
                 self._group.allow(held)
+            self._tell_first()
             return True
 
     def until_overdue(self) -> float | None:
@@ -65,13 +72,20 @@ class Waiting:
             for held in overdue:
                 del self._deadlines[held.fd]
                 self._group.allow(held)
+            self._tell_first()
         return told
 
     def close(self) -> None:
         """Close the group, which lets everyone go on, those included of whom klpd has not read yet."""
         with self._lock:
             self._deadlines.clear()
+            self._tell_first()
             self._group.close()
+
+    def _tell_first(self) -> None:
+        # In the order in which they came, and but for a change of the policy they are due in that order, too.
+        first = next(iter(self._deadlines.values()), None)
+        self._tell_due(None if first is None else first[1])
 
 
 def path_of(held: Held) -> str:

@@ -25,6 +25,7 @@ from klpd.daemon.notify import notify, notify_reloading, watchdog_period
 from klpd.daemon.planning import Planning
 from klpd.daemon.policies import Policies
 from klpd.daemon.record import Record
+from klpd.daemon.releasing import Releasing
 from klpd.daemon.running import RunningKernel
 from klpd.daemon.store import Store
 from klpd.daemon.transitions import Transitions
@@ -97,6 +98,7 @@ class Daemon:
             drifted=lambda drift: self._loop.call_soon(lambda: self._manager.drift_found(drift)),
         )
         self._hold, self._no_hold = self._start_hold()
+        self._releasing = None if self._hold is None else Releasing(self._loop, self._hold.group, self._hold.page)
         self._unfinished = Unfinished()
         self._jobs = Jobs(
             self._kernel,
@@ -152,6 +154,9 @@ class Daemon:
         period = watchdog_period()
         if period is not None:
             self._loop.every(period, self._ping)
+        if self._hold is not None and self._releasing is not None:
+            self._hold.relieved = lambda: self._releasing is not None and self._releasing.connected
+            self._releasing.start()
         self._bus.serve(BUS_NAME, tried=self._ready, taken=self._not_alone)
         self._loop.run()
         notify("STOPPING=1")
@@ -296,7 +301,7 @@ class Daemon:
 
     def _defences(self) -> tuple[Defence, ...]:
         return (
-            hold_defence(self._hold, self._no_hold),
+            hold_defence(self._hold, self._no_hold, alone=self._releasing is not None and self._releasing.missing),
             self._guard_defence(),
             reconcile_defence(self._memory, self._no_memory),
         )
@@ -355,6 +360,8 @@ class Daemon:
         self._tell_counted()
         self._journal.flush()
         self._tell_defences()
+        if self._releasing is not None:
+            self._releasing.ping()
         if self._hold is None or self._hold.responsive():
             notify("WATCHDOG=1")
 
@@ -364,6 +371,8 @@ class Daemon:
     def _stop(self) -> None:
         if self._hold is not None:
             self._hold.stop()
+        if self._releasing is not None:
+            self._releasing.close()
         self._watch.stop()
         self._manager.stop()
         self._store.stop()

@@ -35,6 +35,7 @@ FAN_MARK_ADD: Final = 0x1
 FAN_MARK_REMOVE: Final = 0x2
 FAN_MARK_ONLYDIR: Final = 0x8
 FAN_MARK_IGNORED_MASK: Final = 0x20
+FAN_MARK_FLUSH: Final = 0x80
 FAN_Q_OVERFLOW: Final = 0x4000
 FAN_OPEN_PERM: Final = 0x10000
 FAN_ACCESS_PERM: Final = 0x20000
@@ -42,6 +43,7 @@ FAN_EVENT_ON_CHILD: Final = 0x08000000
 FAN_ALLOW: Final = 0x1
 FAN_DENY: Final = 0x2
 _NO_FD: Final = -1
+_AT_FDCWD: Final = -100
 _METADATA: Final = struct.Struct("=IBBHQii")  # struct fanotify_event_metadata
 _RESPONSE: Final = struct.Struct("=iI")  # struct fanotify_response
 # Without it a file of over 2 GiB could not be opened at all.  glibc defines it as 0 on 64 bit, the kernel does not.
@@ -104,6 +106,10 @@ class Fanotify:
     def unwatch(self, directory: int) -> None:
         """Take back `watch`.  Raises KernelError: ENOENT where it is not watched."""
         self._mark(FAN_MARK_REMOVE | FAN_MARK_ONLYDIR, self._events | FAN_EVENT_ON_CHILD, directory, b".")
+
+    def flush(self) -> None:
+        """Hold nobody any more but who is held already.  Raises KernelError."""
+        self._mark(FAN_MARK_FLUSH, 0, _AT_FDCWD, b"/")
 
     def ignore(self, fd: int) -> None:
         """Let everyone to the file `fd` without an event until it is modified by write(2) or truncate(2).

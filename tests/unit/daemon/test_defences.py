@@ -21,7 +21,7 @@ class Holding:
 
 def test_the_hold_names_the_roots_that_are_not_watched() -> None:
     reason = "/srv/lps (does not exist)"
-    told = hold_defence(cast("Hold", Holding(unwatched=(reason, "/srv/b (Permission denied)"))), "")
+    told = hold_defence(cast("Hold", Holding(unwatched=(reason, "/srv/b (Permission denied)"))), "", alone=False)
     assert (told.state, told.detail) == (
         "up",
         "openers of module files in 3 directories wait for a verdict; "
@@ -30,4 +30,10 @@ def test_the_hold_names_the_roots_that_are_not_watched() -> None:
 
 
 def test_a_hold_whose_threads_have_ended_is_down() -> None:
-    assert hold_defence(cast("Hold", Holding(alive=False)), "").state == "down"
+    assert hold_defence(cast("Hold", Holding(alive=False)), "", alone=False).state == "down"
+
+
+def test_a_hold_beside_which_nobody_lets_go_whom_it_keeps_is_degraded() -> None:
+    told = hold_defence(cast("Hold", Holding()), "", alone=True)
+    assert told.state == "degraded"
+    assert "klpd-release is not there" in told.detail

@@ -15,6 +15,7 @@ import pytest
 
 from klpd.daemon import intake as intake_module
 from klpd.daemon.intake import Intake
+from klpd.daemon.lateness import Page
 from klpd.errors import KernelError
 from klpd.kernel.fanotify import Held
 
@@ -66,8 +67,16 @@ class Playing:
         self.taken: SimpleQueue[Held] = SimpleQueue()
         self.failed: SimpleQueue[int] = SimpleQueue()
         self.begun = threading.Event()
+        self.page = Page.new()
+        self.relieved = False
         self.intake = Intake(
-            self.events, self.taken.put, lambda error: self.failed.put(error.errno), begins=self.begun.set
+            self.events,
+            self.taken.put,
+            lambda error: self.failed.put(error.errno),
+            begins=self.begun.set,
+            page=self.page,
+            held_for=lambda: LONG,
+            relieved=lambda: self.relieved,
         )
 
     def look_until(self, true: Callable[[], bool], longest: float = LONG) -> bool:
@@ -152,3 +161,32 @@ def test_stopping_ends_a_thread_that_is_kept(playing: Playing) -> None:
     playing.events.kept.get(timeout=WAIT)
     assert playing.intake.stop(WAIT)
     assert intakes() == 0
+
+
+def test_an_event_for_which_there_is_no_descriptor_is_left_to_who_has_one(
+    playing: Playing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(_fd: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    playing.relieved = True
+    with monkeypatch.context() as short:
+        short.setattr(os, "dup", none_left)
+        event = Held(100, 1)
+        playing.events.comes(event)
+        assert playing.look_until(lambda: playing.page.told().due == 1)
+        assert playing.taken.empty()
+        assert playing.page.told().taken == 0
+    assert playing.taken.get(timeout=WAIT) is event
+    assert playing.look_until(lambda: playing.page.told().due == 0)
+    assert playing.page.told().taken == 1
+
+
+def test_where_nobody_else_would_take_it_it_is_taken(playing: Playing, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(_fd: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "dup", none_left)
+    event = Held(100, 1)
+    playing.events.comes(event)
+    assert playing.taken.get(timeout=WAIT) is event
