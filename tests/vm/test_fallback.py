@@ -144,6 +144,7 @@ def test_who_only_reads_a_denied_livepatch_may(host: Host) -> None:
 
 
 def test_ordinary_modules_load_and_do_not_reach_klpd_again(host: Host) -> None:
+    set_policy(host, PATIENT)
     host.run(f"insmod {DUMMY} && rmmod dummy", check=True)
     signal_klpd(host, "STOP")
     assert host.run(f"timeout 20 insmod {DUMMY}").returncode == 0

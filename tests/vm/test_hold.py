@@ -101,6 +101,7 @@ def test_a_file_whose_content_is_swapped_between_open_and_load_is_refused(host: 
 
 
 def test_an_ordinary_module_is_looked_at_once_until_it_changes(host: Host) -> None:
+    set_policy(host, PATIENT)
     host.run(f"cp {DUMMY} {TREE}.ko && cat {TREE}.ko > /tmp/copy", check=True)
     signal_klpd(host, "STOP")
     assert host.run(f"timeout 20 cat {TREE}.ko > /tmp/copy").returncode == 0
@@ -150,7 +151,7 @@ def test_when_klpd_is_killed_a_held_loader_goes_on_and_is_refused(host: Host) ->
 
 
 def test_while_klpd_is_stopped_loaders_wait_and_get_their_verdict_when_it_goes_on(host: Host) -> None:
-    set_policy(host, ALLOW_ALL + '\n[[livepatch]]\nmatch = { name = "klp_other" }\nverdict = "deny"\n')
+    set_policy(host, PATIENT + '\n[[livepatch]]\nmatch = { name = "klp_other" }\nverdict = "deny"\n')
     put_into_tree(host, "klp_add", "klp_other")
     signal_klpd(host, "STOP")
     good, bad = (spawn_held(host, f"insmod {tree(host)}/{name}.ko") for name in ("klp_add", "klp_other"))
@@ -196,8 +197,8 @@ def test_directories_and_mounts_that_come_later_are_watched(host: Host) -> None:
 
 def test_a_directory_that_the_policy_names_no_more_is_let_alone(host: Host) -> None:
     put_livepatches(host, "klp_add")
-    set_policy(host, ALLOW_ALL.rstrip() + '\ndirectories = ["/root"]\n')
-    set_policy(host, ALLOW_ALL)
+    set_policy(host, PATIENT.rstrip() + '\ndirectories = ["/root"]\n')
+    set_policy(host, PATIENT)
     signal_klpd(host, "STOP")
     host.run("timeout 20 cat klp_add.ko > /tmp/copy", check=True)
     signal_klpd(host, "CONT")

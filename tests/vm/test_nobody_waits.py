@@ -22,7 +22,7 @@ from tests.vm.livepatches import (
     wait_settled,
 )
 from tests.vm.marks import extended, on_every_kernel
-from tests.vm.test_hold import REFUSED, TREE, klpd, signal_klpd, soon, tree
+from tests.vm.test_hold import PATIENT, REFUSED, TREE, klpd, signal_klpd, soon, tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -140,7 +140,7 @@ def test_an_opener_of_a_file_with_a_lease_that_is_kept_is_refused_in_time_and_to
 def test_where_descriptors_run_short_others_go_on_and_root_is_held(host: Host) -> None:
     host.run("mkdir -p /run/systemd/system/klpd.service.d", check=True)
     host.write("/run/systemd/system/klpd.service.d/test.conf", b"[Service]\nLimitNOFILE=256\n")
-    set_policy(host, ALLOW_ALL)
+    set_policy(host, PATIENT)
     host.run("systemctl daemon-reload && systemctl restart klpd", check=True)
     put_into_tree(host, "klp_add", "klp_other")
     signal_klpd(host, "STOP")
@@ -215,6 +215,7 @@ def test_after_a_storm_of_directories_the_marks_and_their_number_are_right(host:
     outside = host.run("find /root/outside -type d | wc -l", check=True)
     assert int(outside.stdout) > 20
     host.run("touch /root/outside/x.ko; mkdir /root/outside/1/new; touch /root/outside/1/x.ko", check=True)
+    set_policy(host, PATIENT)
     signal_klpd(host, "STOP")
     for file in ("/root/outside/x.ko", "/root/outside/1/x.ko"):
         assert host.run(f"timeout 10 cat {file}").returncode == 0
