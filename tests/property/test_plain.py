@@ -21,7 +21,7 @@ job_reports = st.builds(
     JobReport,
     steps=st.lists(st.from_type(StepReport), max_size=2).map(tuple),
     progress=st.floats(0, 1),
-    stragglers=st.lists(st.from_type(Straggler), max_size=2).map(tuple),
+    stragglers=st.lists(st.builds(Straggler, since=st.none() | st.floats(allow_nan=False)), max_size=2).map(tuple),
 )
 
 VALUES: Final[dict[type, st.SearchStrategy[object]]] = {

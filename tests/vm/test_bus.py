@@ -126,15 +126,15 @@ def test_many_clients_at_once_are_all_answered_and_one_job_at_a_time_changes_the
     put_livepatches(host, "klp_cmdline_v1", "klp_cmdline_v2", "klp_add")
     host.put(CLIENTS, "/root/bus_clients.py")
     files = "klp_cmdline_v1.ko klp_cmdline_v2.ko klp_add.ko"
-    found = json.loads(host.run(f"python3 -I bus_clients.py 32 {files}", check=True).stdout)
+    found = json.loads(host.run(f"python3 -I bus_clients.py 16 {files}", check=True).stdout)
     assert found["errors"] == []
-    assert found["answers"] == {"GetStatus": 32, "Check": 32, "Apply": 32}
+    assert found["answers"] == {"GetStatus": 16, "Check": 16, "Apply": 16}
 
     running: set[str] = set()
     for job, state in found["states"]:
         running = running | {job} if state == "running" else running - {job}
         assert len(running) <= 1
-    assert len(found["jobs"]) == 32
+    assert len(found["jobs"]) == 16
     assert sum(bool(each["Steps"]) and each["Result"] == "done" for each in found["jobs"]) in (2, 3)
     # Some came too late to go back to version 1.
     late = [each for each in found["jobs"] if each["Result"] != "done"]

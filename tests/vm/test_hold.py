@@ -22,7 +22,7 @@ from tests.vm.livepatches import (
     wait_settled,
 )
 from tests.vm.loading import loaders, put_loaders
-from tests.vm.marks import on_the_newest_too
+from tests.vm.marks import extended, on_the_newest_too
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -161,6 +161,7 @@ def test_while_klpd_is_stopped_loaders_wait_and_get_their_verdict_when_it_goes_o
     assert installed(host) == ["klp_add"]
 
 
+@extended
 def test_a_klpd_that_stays_stopped_is_replaced_by_the_watchdog_and_its_loaders_are_refused(host: Host) -> None:
     host.run("mkdir -p /run/systemd/system/klpd.service.d", check=True)
     host.write("/run/systemd/system/klpd.service.d/test.conf", b"[Service]\nWatchdogSec=10s\n")

@@ -147,6 +147,7 @@ def test_what_was_vetoed_when_it_took_too_long_is_done_once_the_policy_allows_it
     assert installed(held) == []
 
 
+@extended
 def test_what_waits_is_dropped_at_once_and_keeps_nobody_from_ending_what_it_waits_for(held: Host) -> None:
     apply = held.spawn("exec klpctl apply klp_stuck.ko")
     held.run(MOVING, check=True)
@@ -174,16 +175,15 @@ def test_what_waits_is_dropped_at_once_and_keeps_nobody_from_ending_what_it_wait
     assert installed(held) == []
 
 
-@pytest.mark.parametrize(
-    "end", ["systemctl restart dbus", pytest.param("pkill --signal KILL --exact dbus-daemon", marks=extended)]
-)
+@extended
+@pytest.mark.parametrize("end", ["systemctl restart dbus", "pkill --signal KILL --exact dbus-daemon"])
 def test_klpd_comes_back_when_the_bus_does_and_goes_on(held: Host, end: str) -> None:
     apply = held.spawn("exec klpctl apply klp_stuck.ko")
     apply.wait_for_output("klp_test_held", 60)
     held.run(f"{end}; sleep 1; {ANSWERS}", check=True, timeout=60)
     assert apply.wait(30) == ExitStatus.NO_DAEMON
     assert held.run("systemctl is-active klpd").stdout == "active\n"
-    assert "the system bus is gone" in held.run("journalctl --unit klpd").stdout
+    assert "klpd is on the system bus again" in held.run("journalctl --unit klpd").stdout
     assert held.run("klpctl guard status").returncode == 0
     job = until(held, 1, "running")
     assert job["stragglers"]
@@ -196,6 +196,7 @@ def test_klpd_comes_back_when_the_bus_does_and_goes_on(held: Host, end: str) -> 
     held.run("klpctl apply klp_add.ko", check=True)
 
 
+@extended
 def test_a_disable_by_mistake_is_taken_back_and_what_was_before_it_is_next(host: Host) -> None:
     set_policy(host, ALLOW_ALL)
     put_livepatches(host, "klp_add", "klp_cmdline_v1")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from klpd.errors import ExitStatus
 from tests.vm.livepatches import ALLOW_ALL, installed, put_livepatches, set_policy
+from tests.vm.marks import extended
 
 if TYPE_CHECKING:
     from tests.vm.channel import RemoteCommand
@@ -99,6 +100,7 @@ def test_what_plain_tools_leave_behind_is_removed(host: Host) -> None:
     assert installed(host) == ["klp_cmdline_v1"]
 
 
+@extended
 def test_another_host_is_reached_over_ssh_with_the_files_of_this_one(host: Host) -> None:
     set_policy(host, ALLOW_ALL)
     put_livepatches(host, "klp_add", "klp_other_kernel")
@@ -124,6 +126,7 @@ def test_another_host_is_reached_over_ssh_with_the_files_of_this_one(host: Host)
     assert "nowhere.invalid cannot be reached over ssh" in nowhere.stderr
 
 
+@extended
 def test_an_administrator_is_asked_for_his_password_and_nobody_else_waits(host: Host) -> None:
     set_policy(host, ALLOW_ALL)
     put_livepatches(host, "klp_add", "klp_stuck", "klp_test_target")

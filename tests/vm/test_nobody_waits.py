@@ -204,6 +204,7 @@ done
 """
 
 
+@extended
 def test_after_a_storm_of_directories_the_marks_and_their_number_are_right(host: Host) -> None:
     host.run(f"mkdir -p {TREE}", check=True)
     host.run(STORM, check=True)

@@ -10,6 +10,7 @@ import pytest
 
 from klpd.errors import ExitStatus
 from tests.vm.livepatches import ALLOW_ALL, ALLOW_GAPS, installed, put_into_tree, put_livepatches, set_policy
+from tests.vm.marks import extended
 
 if TYPE_CHECKING:
     from tests.vm.host import Host
@@ -62,6 +63,7 @@ def held(host: Host) -> Host:
     return host
 
 
+@extended
 def test_klpd_may_be_killed_at_each_step_of_a_plan(host: Host) -> None:
     set_policy(host, ALLOW_GAPS)
     put_livepatches(host, "klp_cmdline_v1", "klp_cmdline_v2")
