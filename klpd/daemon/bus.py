@@ -417,13 +417,19 @@ class _Object:
 
     def _reply_done(self, received: _Received, done: Future[object]) -> None:
         """Answer on the loop; the answer is made on the thread that calls, since a large one takes its time."""
-        try:
-            variant = self._variant(received.method, done.result())
-        except Exception as caught:
-            error = caught
-            self._loop.call_soon(lambda: received.refused(error))
-        else:
-            self._loop.call_soon(lambda: received.reply(variant))
+        # Not result(): an error that is raised here, and kept, would keep all that its frames know, files' bytes too.
+        error = done.exception()
+        if error is None:
+            try:
+                variant = self._variant(received.method, done.result())
+            except Exception as caught:
+                error = caught
+            else:
+                self._loop.call_soon(lambda: received.reply(variant))
+                return
+        name, sentence = _told(error, received.method)
+        del error
+        self._loop.call_soon(lambda: received.refuse(name, sentence))
 
 
 class _Received:
@@ -464,13 +470,10 @@ class _Received:
         self._end()
 
     def refused(self, error: Exception) -> None:
-        if isinstance(error, KlpdError):
-            self.invocation.return_dbus_error(error.dbus_name, shortened(to_utf8(error.account), _LONGEST_ERROR))
-        else:
-            log.error("a call of %s failed", self.method, exc_info=error)
-            self.invocation.return_dbus_error(
-                KlpdError.dbus_name, "klpd met an error of its own; its journal has the details"
-            )
+        self.refuse(*_told(error, self.method))
+
+    def refuse(self, name: str, sentence: str) -> None:
+        self.invocation.return_dbus_error(name, sentence)
         self._close()
         self._end()
 
@@ -484,6 +487,14 @@ class _Received:
         answered()
         if _KEEPS_INVOCATIONS:
             self.invocation._unref()
+
+
+def _told(error: BaseException, method: str) -> tuple[str, str]:
+    """The name and the sentence of an error that a method raised."""
+    if isinstance(error, KlpdError):
+        return error.dbus_name, shortened(to_utf8(error.account), _LONGEST_ERROR)
+    log.error("a call of %s failed", method, exc_info=error)
+    return KlpdError.dbus_name, "klpd met an error of its own; its journal has the details"
 
 
 def _check_size(parameters: GLib.Variant) -> None:

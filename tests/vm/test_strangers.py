@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 IN_GUEST: Final = Path(__file__).parent / "in_guest"
 AS_NOBODY: Final = "nice setpriv --reuid=65534 --regid=65534 --clear-groups"
+MOST_THREADS: Final = 19
+"""With all that are made when they are needed for the first time."""
 STATUS: Final = "klpctl status > /dev/null"
 
 
@@ -50,8 +52,8 @@ def test_a_storm_of_nobodys_calls_takes_nothing_from_klpd_and_keeps_root_from_no
     host.put(IN_GUEST / "openers.py", "/root/openers.py")
     host.put(IN_GUEST / "strangers.py", "/tmp/strangers.py")
     host.run("chmod 644 /tmp/strangers.py", check=True)
-    host.run(f"{AS_NOBODY} python3 -I /tmp/strangers.py 40", check=True, timeout=200)  # what is made once
-    host.run(f"for i in 1 2 3 4; do {STATUS} & done; wait", check=True)
+    # What is made once, when it is needed:
+    host.run(f"{AS_NOBODY} python3 -I /tmp/strangers.py 40", check=True, timeout=200)
     alone = max(seconds(host, STATUS) for _each in range(2))
     soon(host, "test $(busctl tree --list org.klpd1 | grep -c job/) -le 16")
     before = taken(host)
@@ -68,7 +70,8 @@ def test_a_storm_of_nobodys_calls_takes_nothing_from_klpd_and_keeps_root_from_no
 
     soon(host, f"test $(ls /proc/{before.pid}/fd | wc -l) -le {before.descriptors}")
     after = taken(host)
-    assert (after.pid, after.threads) == (before.pid, before.threads)
+    assert after.pid == before.pid
+    assert after.threads <= MOST_THREADS
     assert after.kib <= before.kib + 4096, (before, after)
     host.run(f"insmod {TREE}/klp_add.ko", check=True)
 
