@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 from concurrent.futures import Future
@@ -15,6 +16,7 @@ from klpd.daemon.bus import Bus
 from klpd.daemon.defences import fallback_defence, guard_defence, hold_defence, reconcile_defence
 from klpd.daemon.enforcement import Enforcement
 from klpd.daemon.fallback import Fallback
+from klpd.daemon.fd_store import replace_stored, take_stored
 from klpd.daemon.hold import Hold
 from klpd.daemon.jobs import Jobs
 from klpd.daemon.known import KnownLivepatches
@@ -44,7 +46,7 @@ from klpd.policy import read_policy
 from klpd.report import BUS_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from klpd.daemon.jobs import Job
@@ -73,7 +75,9 @@ class Daemon:
         self._guard: Guard | None = None
         with suppress(PolicyError):  # it is recorded, and the built-in policy is in force
             self._take_policy()
-        self._guard, self._no_guard = _guard(self._policies.current.mode)
+        stored = take_stored()
+        self._guard, self._no_guard = _guard(self._policies.current.mode, stored)
+        _store(self._guard, stored)
         self._store = Store(declared=self._declared_changed)
         self._lost = LostEvents()
         self._memory, self._no_memory = _memory()
@@ -356,9 +360,19 @@ class Daemon:
                 self._record.events_lost(lost)
                 self._watch.look_soon()
 
+    def _pin_guard_again(self) -> None:
+        if self._guard is None:
+            return
+        try:
+            self._guard.pin_again()
+        except KernelError as error:
+            log.warning("the guard cannot be pinned again: %s", error)
+
     def _ping(self) -> None:
         self._tell_counted()
         self._journal.flush()
+        self._tell_defences()  # before that is mended
+        self._pin_guard_again()
         self._tell_defences()
         if self._releasing is not None:
             self._releasing.ping()
@@ -387,15 +401,29 @@ def _settle(watched: Future[None], late: str = "") -> None:
         watched.set_result(None)
 
 
-def _guard(mode: Mode) -> tuple[Guard | None, str]:
+def _guard(mode: Mode, stored: Mapping[str, int]) -> tuple[Guard | None, str]:
     if gate.switched_off():
         return None, f"{gate.SWITCH} is on the kernel's command line"
     try:
-        guard = Guard.close_gate(gate.guard_mode(mode))
+        guard = Guard.close_gate(gate.guard_mode(mode), handed=stored)
         guard.claim()
     except (GuardError, KernelError) as error:
         return None, str(error)
     return guard, ""
+
+
+def _store(guard: Guard | None, former: Mapping[str, int]) -> None:
+    """Have the guard outlive a restart though somebody has removed its pins."""
+    try:
+        if guard is None:
+            replace_stored(former, {})
+        else:
+            with guard.descriptors() as fds:
+                replace_stored(former, fds)
+    except (OSError, KernelError) as error:
+        log.warning("systemd does not keep the guard for a restart: %s", error)
+    for fd in former.values():
+        os.close(fd)
 
 
 def _memory() -> tuple[KernelMemory | None, str]:

@@ -2,7 +2,8 @@
 """The guard (bpf/guard.bpf.c) as user space has it: closing the gate for livepatches, and letting single ones through.
 
 The guard lives in the kernel, by pins in a directory of bpffs, and does not care whether klpd runs.  A Guard is a hold
-on its maps: whoever has none may take one from the pins, at any time, and removing the pins opens the gate.
+on its programs and maps: whoever has none may take one from the pins, at any time.  Removing the pins opens the gate
+when nobody has a hold on it any more, and not before; who has one may pin it again.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from errno import ENOENT
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from klpd.errors import GuardError, KernelError
 from klpd.kernel import bpf, guard_checks, guard_selftest
@@ -54,6 +55,8 @@ from klpd.kernel.perf import dummy_event
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from klpd.kernel.bpf.handles import Descriptor
 
 log = logging.getLogger(__name__)
 
@@ -150,41 +153,59 @@ class GuardStatus:
 class Guard:
     """A hold on the guard that is pinned in `directory`.  Its methods may be called from any thread."""
 
-    def __init__(self, directory: Path = DIRECTORY) -> None:
-        """Take hold of the guard that is there.  Raises KernelError: ENOENT where there is none; GuardError for one of
-        another klpd.
+    def __init__(self, directory: Path = DIRECTORY, handed: Mapping[str, int] | None = None) -> None:
+        """Take hold of the guard that is there, or of the one whose descriptors are `handed`, by the names of pins.
+
+        Raises KernelError: ENOENT where there is none; GuardError for one of another klpd.
         """
         self._directory = directory
         self._complaints: tuple[str, ...] = ()
         self._lock = threading.Lock()
+        self._epochs = threading.Lock()
         self._kept: list[Event] = []
         with ExitStack() as opened:
-            self._maps = {name: opened.enter_context(Map.pinned(directory / _CURRENT / name)) for name in _MAPS}
+            at = directory / _CURRENT
+            self._maps = {name: opened.enter_context(_held(Map, at / name, handed)) for name in _MAPS}
+            self._links: dict[str, Link] = {}
+            for hook in HOOKS:
+                with _unless_missing():
+                    self._links[hook.program] = opened.enter_context(_held(Link, at / hook.program, handed))
             self.object_digest = _read_config(self._maps["config"]).object_digest
+            self._pins = {name: _identity(at / name) for name in (*_MAPS, *self._links)}
             self._ring = Ring(self._maps["events"])
             opened.pop_all()
 
     @classmethod
-    def close_gate(cls, mode: GuardMode = GuardMode.ENFORCE, directory: Path = DIRECTORY) -> Guard:
-        """Have a guard of this version, in this mode: the one that is pinned, or else a new one.
+    def close_gate(
+        cls,
+        mode: GuardMode = GuardMode.ENFORCE,
+        directory: Path = DIRECTORY,
+        handed: Mapping[str, int] | None = None,
+    ) -> Guard:
+        """Have a guard of this version, in this mode: the one that is pinned, or whose descriptors are `handed`, or
+        else a new one.
 
         A guard of another version is removed when the new one is attached, so the gate is at no moment open.  Ends with
         the self-test, whose outcome `status` tells; events from before are kept for this Guard's `read_events`.  Raises
         GuardError where this kernel cannot have a guard, or KernelError.
         """
-        obstacles = guard_checks.obstacles()
-        if obstacles:
-            raise GuardError(f"no livepatch guard: {'; '.join(obstacles)}")
         path = bpf.object_path("guard")
         try:
             digest = hashlib.sha256(path.read_bytes()).digest()
         except OSError as error:
             raise GuardError(f"no livepatch guard: {path} cannot be read ({error.strerror}); see `make bpf`") from error
-        with _locked(directory):
-            guard = _adopted(digest, directory)
+        # What is there already, nothing hinders.
+        hindered = "; ".join(guard_checks.obstacles())
+        if hindered and not handed and not (directory / _CURRENT).exists():
+            raise GuardError(f"no livepatch guard: {hindered}")
+        with _locked_if_there(directory):
+            guard = _adopted(digest, directory, handed)
             if guard is None:
+                if hindered:
+                    raise GuardError(f"no livepatch guard: {hindered}")
                 _install(path, GuardConfig(mode, digest), directory)
                 guard = cls(directory)
+        guard.pin_again()
         guard.set_mode(mode)
         guard.test()
         return guard
@@ -201,7 +222,7 @@ class Guard:
         self._begin_epoch(None)
 
     def _begin_epoch(self, mode: GuardMode | None) -> None:
-        with _locked(self._directory):
+        with _locked_if_there(self._directory), self._epochs:
             config = _read_config(self._maps["config"])
             following = replace(config, epoch=config.epoch + 1, mode=config.mode if mode is None else mode)
             self._maps["config"].put(_KEY, following.pack())
@@ -306,28 +327,67 @@ class Guard:
         """How the guard is now, with the outcome of the last self-test.  Raises KernelError."""
         attached, misses = [], 0
         for hook in HOOKS:
-            try:
-                with Link.pinned(self._directory / _CURRENT / hook.program) as link, link.program() as program:
+            link = self._links.get(hook.program)
+            if link is not None:
+                with link.program() as program:
                     misses += program.statistics().recursion_misses
                 attached.append(hook)
-            except KernelError as error:
-                if error.errno != ENOENT:
-                    raise
         missing = tuple(hook for hook in HOOKS if hook not in attached)
         complaints = (*self._complaints, *_ftrace_complaints())
         state = _state(self.mode, missing, complaints)
         reasons = [hook.leaves_open for hook in missing] + list(complaints)
-        if state is GuardState.OPEN and missing:
-            reasons = [f"its pins in {self._directory} were removed"]
+        if self.unpinned():
+            reasons.append(
+                f"its pins in {self._directory} are gone, and klpd alone keeps it: the gate opens when klpd is "
+                f"stopped; klpd pins it again where there is a bpf file system (mount -t bpf bpf {guard_checks.BPFFS})"
+            )
         if misses:
             reasons.append(f"the kernel has skipped it {misses} times: livepatches may have passed unseen")
         return GuardStatus(state, "; ".join(reasons), tuple(attached), missing, misses, self.counters())
 
+    def unpinned(self) -> tuple[str, ...]:
+        """Which of its pins are gone, or lead to something else."""
+        at = self._directory / _CURRENT
+        return tuple(name for name, known in self._pins.items() if known is None or _identity(at / name) != known)
+
+    def pin_again(self) -> bool:
+        """Pin what is not pinned any more, where that can be; whether all is.
+
+        What is pinned in its place by somebody else stays.  Raises KernelError.
+        """
+        if not self.unpinned():
+            return True
+        if not guard_checks.has_bpffs():
+            return False
+        with _locked(self._directory):
+            at = self._directory / _CURRENT
+            at.mkdir(mode=0o700, exist_ok=True)
+            for name in self.unpinned():
+                if _identity(at / name) is None:
+                    held: Descriptor = self._maps[name] if name in self._maps else self._links[name]
+                    held.pin(at / name)
+                    self._pins[name] = _identity(at / name)
+        return not self.unpinned()
+
+    @contextmanager
+    def descriptors(self) -> Iterator[dict[str, int]]:
+        """All that it consists of, by the names of its pins, for another process to keep.  Raises KernelError."""
+        with ExitStack() as opened:
+            maps = {name: opened.enter_context(each.reopened()) for name, each in self._maps.items()}
+            yield {name: each.fd for name, each in (*maps.items(), *self._links.items())}
+
     def remove(self) -> None:
-        """Open the gate: the kernel lets go of the guard a moment later (bpf_link_put).  Raises KernelError."""
+        """Let go of it, and open the gate: the kernel lets go of the guard a moment later (bpf_link_put).
+
+        Raises KernelError.
+        """
         with _locked(self._directory):
             for each in self._directory.iterdir():
                 shutil.rmtree(each)
+        self._pins.clear()
+        for link in self._links.values():
+            link.close()
+        self._links.clear()
 
     def _take_events(self) -> list[Event]:
         return [parse_event(each) for each in self._ring.take()]
@@ -335,7 +395,7 @@ class Guard:
     def release(self) -> None:
         """Let go of the guard, which stays as it is."""
         self._ring.close()
-        for each in self._maps.values():
+        for each in (*self._maps.values(), *self._links.values()):
             each.close()
 
 
@@ -377,14 +437,56 @@ def _read_config(config: Map) -> GuardConfig:
         raise GuardError(f"the pinned guard is of another version of klpd ({error})") from error
 
 
-def _adopted(digest: bytes, directory: Path) -> Guard | None:
-    """The pinned guard, if it is whole and has its programs from the same object."""
-    pins = (*_MAPS, *(hook.program for hook in _available_hooks()))
-    if not all((directory / _CURRENT / name).exists() for name in pins):
+@contextmanager
+def _locked_if_there(directory: Path) -> Iterator[None]:
+    """The same, but where nothing can be pinned there is nobody else to change it."""
+    if guard_checks.has_bpffs():
+        with _locked(directory):
+            yield
+    else:
+        yield
+
+
+_Held = TypeVar("_Held", Map, Link)
+
+
+def _held(kind: type[_Held], path: Path, handed: Mapping[str, int] | None) -> _Held:
+    """What is pinned at a path, or was handed over by that name.  Raises KernelError."""
+    if handed is None:
+        return kind.pinned(path)
+    if path.name not in handed:
+        raise KernelError(f"{path.name} was not handed over", ENOENT)
+    with kind(os.dup(handed[path.name])) as shared:
+        return shared.reopened()
+
+
+@contextmanager
+def _unless_missing() -> Iterator[None]:
+    try:
+        yield
+    except KernelError as error:
+        if error.errno != ENOENT:
+            raise
+
+
+def _identity(pin: Path) -> tuple[int, int] | None:
+    """Which pin it is; None where there is none."""
+    try:
+        status = pin.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _adopted(digest: bytes, directory: Path, handed: Mapping[str, int] | None) -> Guard | None:
+    """The pinned guard, or the one that was handed over, if it is whole and has its programs from the same object."""
+    names = (*_MAPS, *(hook.program for hook in _available_hooks()))
+    pinned = all((directory / _CURRENT / name).exists() for name in names)
+    if not pinned and (handed is None or not all(name in handed for name in names)):
         return None
     try:
-        guard = Guard(directory)
-    except GuardError:
+        guard = Guard(directory, None if pinned else handed)
+    except (GuardError, KernelError):
         return None
     if guard.object_digest != digest:
         guard.release()

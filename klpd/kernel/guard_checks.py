@@ -37,13 +37,18 @@ def _obstacles(root: Path) -> Iterator[str]:
         )
     if "[confidentiality]" in _read(root / "sys/kernel/security/lockdown"):
         yield "lockdown=confidentiality forbids BPF programs to read kernel memory; lockdown=integrity allows it"
-    if not _is_bpffs(_read(root / "proc/self/mountinfo")):
+    if not has_bpffs(root):
         yield f"no bpf file system is mounted at {BPFFS}: mount -t bpf bpf {BPFFS}"
     if _skips_preempted_programs(root):
         yield (
             "with full preemption this kernel skips a security program that another task was preempted in "
             "(no __bpf_prog_enter_recur, before Linux 6.2): boot with preempt=voluntary"
         )
+
+
+def has_bpffs(root: Path = ROOT) -> bool:
+    """Whether something can be pinned."""
+    return _is_bpffs(_read(root / "proc/self/mountinfo"))
 
 
 def _is_bpffs(mountinfo: str) -> bool:

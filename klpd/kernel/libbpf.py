@@ -66,6 +66,7 @@ _FUNCTIONS: Final = {
     "bpf_obj_get_info_by_fd": _Function(c_int, (c_int, c_void_p, c_void_p)),
     # ENOENT: gone since.
     "bpf_prog_get_fd_by_id": _Function(c_int, (c_uint32,)),
+    "bpf_map_get_fd_by_id": _Function(c_int, (c_uint32,)),
     # EINVAL: not a program that can be run so.
     "bpf_prog_test_run_opts": _Function(c_int, (c_int, c_void_p)),
     "bpf_iter_create": _Function(c_int, (c_int,)),

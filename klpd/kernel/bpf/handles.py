@@ -23,9 +23,9 @@ _BTF_KIND_FUNC: Final = 12  # include/uapi/linux/btf.h
 _BPF_ANY: Final = 0  # include/uapi/linux/bpf.h
 
 
-# include/uapi/linux/bpf.h.  bpf_map_info: key_size and value_size; bpf_link_info: prog_id;
+# include/uapi/linux/bpf.h.  bpf_map_info: id, key_size and value_size; bpf_link_info: prog_id;
 # bpf_prog_info: name, run_time_ns, run_cnt, recursion_misses, verified_insns.  The kernel takes and gives any length.
-_MAP_INFO: Final = struct.Struct("=8xII")
+_MAP_INFO: Final = struct.Struct("=4xIII")
 _LINK_INFO: Final = struct.Struct("=8xI68x")
 _PROGRAM_INFO: Final = struct.Struct("=64x16s112xQQQI12x")
 # bpf/bpf.h, struct bpf_test_run_opts: its size, data in and out with their sizes, ctx in and out with their sizes,
@@ -47,6 +47,10 @@ class Descriptor:
     def pin(self, path: Path) -> None:
         """Let it live as long as `path` does.  Raises KernelError."""
         call(f"cannot pin {path}", "bpf_obj_pin", self.fd, os.fsencode(path))
+
+    def reopened(self) -> Self:
+        """The same by another descriptor, which shares nothing with this one that matters."""
+        return type(self)(os.dup(self.fd))
 
     def close(self) -> None:
         if self.fd >= 0:
@@ -122,7 +126,13 @@ class Map(Descriptor):
 
     def __init__(self, fd: int) -> None:
         super().__init__(fd)
-        self._key_size, self._value_size = self._info(_MAP_INFO)
+        self._id, self._key_size, self._value_size = self._info(_MAP_INFO)
+
+    def reopened(self) -> Self:
+        """As with any; what a process has put into a PERF_EVENT_ARRAY goes when the descriptor is closed by which it
+        did so, with all of its duplicates, and this is none (perf_event_fd_array_release in kernel/bpf/arraymap.c).
+        """
+        return type(self)(call("cannot open a BPF map", "bpf_map_get_fd_by_id", self._id))
 
     def get(self, key: bytes) -> bytes | None:
         """The value of `key`, if it is there.  Raises KernelError."""

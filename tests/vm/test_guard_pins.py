@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The guard does not go with a directory entry: while klpd runs, or is restarted, it keeps what its pins have lost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from klpd.messages import MessageId
+from tests.vm.livepatches import ALLOW_ALL, put_livepatches, set_policy
+from tests.vm.marks import extended
+from tests.vm.test_gate_trouble import MOUNT, guard, refused
+from tests.vm.test_hold import klpd, wait_for_another
+
+if TYPE_CHECKING:
+    from tests.vm.host import Host
+
+
+@pytest.mark.parametrize(
+    "accident",
+    [
+        pytest.param("umount /sys/fs/bpf", id="unmounted"),
+        pytest.param("rm -r /sys/fs/bpf/klpd", id="removed", marks=extended),
+    ],
+)
+def test_without_its_pins_it_stays_closed_while_klpd_runs_and_is_pinned_again(host: Host, accident: str) -> None:
+    host.run("mkdir /run/systemd/system/klpd.service.d", check=True)
+    host.write("/run/systemd/system/klpd.service.d/test.conf", b"[Service]\nWatchdogSec=2min\n")
+    host.run(f"systemctl daemon-reload && systemctl restart klpd && {accident}", check=True)
+    state, detail = guard(host)
+    assert state == "degraded"
+    assert "its pins in /sys/fs/bpf/klpd are gone" in detail
+    assert refused(host)
+    set_policy(host, ALLOW_ALL)  # another epoch
+    put_livepatches(host, "klp_add")
+    host.run("klpctl apply klp_add.ko && klpctl disable klp_add", check=True)
+    # Whoever comes after klpd has it from systemd, and begins with pinning it where that can be.
+    before = klpd(host)
+    host.run("systemctl kill --signal KILL klpd", check=True)
+    wait_for_another(host, before)
+    assert refused(host)
+    host.run(f"mountpoint --quiet /sys/fs/bpf || {MOUNT}; systemctl restart klpd", check=True)
+    assert guard(host)[0] == "up"
+    assert refused(host)
+    host.run("systemctl stop klpd", check=True)
+    assert refused(host)
+
+
+def test_pins_that_are_gone_are_told_of_and_made_again_with_the_watchdogs_ping(host: Host) -> None:
+    host.run("mkdir /run/systemd/system/klpd.service.d", check=True)
+    host.write("/run/systemd/system/klpd.service.d/test.conf", b"[Service]\nWatchdogSec=3s\n")
+    host.run("systemctl daemon-reload && systemctl restart klpd && rm -r /sys/fs/bpf/klpd/guard", check=True)
+    told = f"journalctl MESSAGE_ID={MessageId.DEFENCE_CHANGED}"
+    host.run(f"until {told} | grep -q 'guard is degraded'; do sleep 0.2; done", check=True, timeout=60)
+    host.run("until ls /sys/fs/bpf/klpd/guard/load_file; do sleep 0.2; done", check=True, timeout=60)
+    host.run("systemctl stop klpd", check=True)
+    assert refused(host)
