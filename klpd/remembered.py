@@ -75,19 +75,19 @@ def _read_values(folder: Path, kind: type[_Value]) -> Iterator[tuple[str, _Value
     """What the JSON files of a folder hold, with their names, the oldest first.  Raises PermissionError."""
     try:
         files = sorted((each for each in folder.iterdir() if each.suffix == ".json"), key=_age)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     for path in files:
         try:
             yield path.stem, from_plain(kind, json.loads(path.read_bytes()))
         except PermissionError:
             raise
-        except (OSError, PlainError, ValueError):
+        except (OSError, PlainError, ValueError, RecursionError):
             continue  # written by another version, or torn by a crash: it is read again when it is seen again
 
 
 def _age(path: Path) -> int:
     try:
         return path.stat().st_mtime_ns
-    except FileNotFoundError:  # klpd has just forgotten it
+    except OSError:  # klpd has just forgotten it, or it leads nowhere
         return 0

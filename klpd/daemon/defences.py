@@ -80,3 +80,11 @@ def reconcile_defence(memory: object | None, why_not: str) -> Defence:
             f"states come from files only: {why_not}",
         )
     return Defence("reconcile", DefenceState.UP, "the installed stack and its states are read from the kernel")
+
+
+def state_defence(trouble: str) -> Defence:
+    """What klpd has to know after a restart; `trouble` tells what of it is not written, and why."""
+    if trouble:
+        detail = f"what klpd has to know after a restart is not all written, and tried again ({trouble})"
+        return Defence("state", DefenceState.DEGRADED, detail)
+    return Defence("state", DefenceState.UP, "what klpd has to know after a restart is written")

@@ -187,7 +187,8 @@ class Jobs:
         self._unfinished: dict[int, Job] = {}
         if not any(each.report.kind == _REVERT and each.actions for each in unfinished.jobs):
             store.arrived()  # of a way back that nobody goes on with
-        threading.Thread(target=self._work, name="jobs", daemon=True).start()
+        self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
+        self._thread.start()
 
     def new(
         self,
@@ -290,6 +291,8 @@ class Jobs:
 
     def _keep(self, job: Job) -> None:
         self._unfinished_file.note(job.report, job.plan, job.saved_course, canceled=job.cancel.is_set())
+        if threading.current_thread() is self._thread:
+            self._unfinished_file.settle()  # before the next step is taken
 
     def _work(self) -> None:
         while True:

@@ -4,7 +4,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+from klpd.daemon.state_files import AtOnce, replace_file
+
+if TYPE_CHECKING:
+    from klpd.daemon.state_files import Writing
 
 _TOLD: Final = Path("/run/klpd/events-lost")
 
@@ -12,7 +17,8 @@ _TOLD: Final = Path("/run/klpd/events-lost")
 class LostEvents:
     """Keeps what was told in `path`, a file that does not outlive the kernel."""
 
-    def __init__(self, path: Path = _TOLD) -> None:
+    def __init__(self, path: Path = _TOLD, files: Writing | None = None) -> None:
+        self._files = files or AtOnce()
         self._path = path
         try:
             self._told = int(path.read_text())
@@ -25,5 +31,5 @@ class LostEvents:
         new = lost - self._told if lost >= self._told else lost
         if lost != self._told:
             self._told = lost
-            self._path.write_text(f"{lost}\n")
+            self._files.write(str(self._path), lambda: replace_file(self._path, f"{lost}\n".encode()))
         return new

@@ -11,17 +11,24 @@ import socket
 import time
 
 
-def notify(*assignments: str) -> None:
-    """Send assignments such as "READY=1" to the service manager; without one (NOTIFY_SOCKET unset), do nothing."""
+def notify(*assignments: str) -> bool:
+    """Send assignments such as "READY=1" to the service manager; without one (NOTIFY_SOCKET unset), do nothing.
+
+    Whether it has them: else its queue is full, or it is not there, and whoever needs that it has them tries again.
+    """
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
-        return
+        return True
     if address.startswith("@"):
         address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager:
-        manager.settimeout(0)
-        manager.connect(address)
-        manager.send("\n".join(assignments).encode())
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager:
+            manager.settimeout(0)
+            manager.connect(address)
+            manager.send("\n".join(assignments).encode())
+    except OSError:
+        return False
+    return True
 
 
 def notify_reloading() -> None:

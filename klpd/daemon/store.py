@@ -11,11 +11,11 @@ import hashlib
 import json
 import logging
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from klpd.daemon.state_files import boot_id, replace_file
+from klpd.daemon.state_files import AtOnce, boot_id, replace_file, set_aside
 from klpd.errors import KlpdError
 from klpd.plain import PlainError, from_plain, to_plain
 from klpd.remembered import DECLARED, LIVEPATCHES, STATE_DIRECTORY, read_remembered, with_remembered
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from klpd.daemon.state_files import Writing
     from klpd.model import Declaration, Installed, Livepatch, Stack
 
 log = logging.getLogger(__name__)
@@ -136,15 +137,21 @@ class Store:
     `declared` is called when something else is declared of a remembered livepatch than was before.
     """
 
-    def __init__(self, folder: Path = STATE_DIRECTORY, declared: Callable[[], object] = lambda: None) -> None:
+    def __init__(
+        self,
+        folder: Path = STATE_DIRECTORY,
+        declared: Callable[[], object] = lambda: None,
+        files: Writing | None = None,
+    ) -> None:
+        self._files = files or AtOnce()
         self._declared_anew = declared
         self._folder = folder / LIVEPATCHES
         self._declared_folder = folder / DECLARED
         for each in (self._folder, self._declared_folder):
-            each.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if (each.exists() or each.is_symlink()) and not each.is_dir():
+                set_aside(each, "it is no directory")
         self._history_file = folder / "history"
         self._lock = threading.Lock()
-        self._writer = ThreadPoolExecutor(1, "store")
         self._unwritten: dict[str, bytes] = {}
         remembered = read_remembered(folder)
         self._livepatches = dict(remembered.livepatches)
@@ -184,7 +191,7 @@ class Store:
             known = livepatch.digest in self._livepatches or livepatch.digest in self._declarations
             declared = self._declare(livepatch)
         if declared:
-            self._writer.submit(self._write_declared, livepatch.digest)
+            self._files.write(f"{DECLARED}/{livepatch.digest}", partial(self._write_declared, livepatch.digest))
         if declared and known:
             self._declared_anew()
 
@@ -202,7 +209,7 @@ class Store:
             self._livepatches[livepatch.digest] = livepatch
             if known is None:
                 self._unwritten[livepatch.digest] = data
-        self._writer.submit(self._write, livepatch.digest)
+        self._files.write(f"{LIVEPATCHES}/{livepatch.digest}", partial(self._write, livepatch.digest))
         return known is None
 
     def _declare(self, livepatch: Livepatch) -> bool:
@@ -265,23 +272,15 @@ class Store:
         """Whether an installed livepatch was approved since the machine booted."""
         return livepatch.digest in self._history.approved
 
-    def stop(self) -> None:
-        """Write what is not written yet."""
-        self._writer.shutdown()
-
     def _write(self, digest: str) -> None:
         with self._lock:
             livepatch = self._livepatches.get(digest)
             data = self._unwritten.get(digest)
         if livepatch is None:
             return  # forgotten meanwhile
-        try:
-            if data is not None:
-                replace_file(self._file(digest, "ko"), data)
-            replace_file(self._file(digest, "json"), json.dumps(to_plain(livepatch)).encode())
-        except OSError as error:
-            log.error("%s is not kept for a way back: %s", livepatch.name, error)
-            return  # the bytes stay in memory, which does until a restart
+        if data is not None:
+            replace_file(self._file(digest, "ko"), data)
+        replace_file(self._file(digest, "json"), json.dumps(to_plain(livepatch)).encode())
         with self._lock:
             self._unwritten.pop(digest, None)
             self._forget_old()
@@ -292,17 +291,17 @@ class Store:
             surplus = [each for each in self._declarations if each not in self._livepatches][:-_MOST_DECLARED]
             for each in surplus:
                 del self._declarations[each]
-        try:
-            if declared is not None:
-                replace_file(self._declared_file(digest), json.dumps(to_plain(declared)).encode())
-        except OSError as error:
-            log.error("what is declared of %s is known until klpd ends only: %s", digest, error)
+        if declared is not None:
+            replace_file(self._declared_file(digest), json.dumps(to_plain(declared)).encode())
         for each in surplus:
             self._declared_file(each).unlink(missing_ok=True)
 
     def _set_history(self, history: History) -> None:
         self._history = history
-        replace_file(self._history_file, json.dumps(to_plain(history)).encode())
+        self._files.write(self._history_file.name, self._write_history)
+
+    def _write_history(self) -> None:
+        replace_file(self._history_file, json.dumps(to_plain(self._history)).encode())
 
     def _declared_file(self, digest: str) -> Path:
         return self._declared_folder / f"{digest}.json"
@@ -314,7 +313,12 @@ class Store:
         this_boot = boot_id()
         try:
             history = from_plain(History, json.loads(self._history_file.read_bytes()))
-        except (FileNotFoundError, PlainError, ValueError):
+        except FileNotFoundError:
+            if self._history_file.is_symlink():
+                set_aside(self._history_file, "it leads nowhere")
+            return History(this_boot)
+        except (OSError, PlainError, ValueError, RecursionError) as error:
+            set_aside(self._history_file, error)
             return History(this_boot)
         return history if history.boot_id == this_boot and history.moments else History(this_boot)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from klpd.daemon.course import CanceledError, Course
-from klpd.daemon.state_files import boot_id, replace_file
+from klpd.daemon.state_files import AtOnce, boot_id, replace_file, set_aside
 from klpd.errors import JobError, TimedOutError
 from klpd.judge.planner import Plan
 from klpd.judge.steps import Step
@@ -26,9 +26,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from klpd.daemon.state_files import Writing
     from klpd.model import Action, Livepatch
 
 log = logging.getLogger(__name__)
+
+_PATIENCE: Final = 10.0
+"""Seconds that a job waits for the disk before it goes on without it."""
 
 _ACTIONS: Final = {each.__name__.lower(): each for each in (Disable, Reverse, Force, Remove)}
 _LOAD: Final = "load"
@@ -137,7 +141,8 @@ class _Saved:
 class Unfinished:
     """The file.  May be used from any thread."""
 
-    def __init__(self, folder: Path = STATE_DIRECTORY) -> None:
+    def __init__(self, folder: Path = STATE_DIRECTORY, files: Writing | None = None) -> None:
+        self._files = files or AtOnce()
         self._file = folder / "jobs"
         self._lock = threading.Lock()
         self._saved = self._read()
@@ -169,19 +174,25 @@ class Unfinished:
             if saved == self._saved:
                 return
             self._saved = saved
-            try:
-                replace_file(self._file, json.dumps(to_plain(saved)).encode())
-            except OSError as error:
-                log.error("job %d will not be taken up again if klpd is restarted: %s", report.id, error)
+        self._files.write(self._file.name, self._write)
+
+    def settle(self) -> None:
+        """Wait until what was noted is on the disk, unless it cannot be, or that takes very long."""
+        self._files.settle(_PATIENCE)
+
+    def _write(self) -> None:
+        replace_file(self._file, json.dumps(to_plain(self._saved)).encode())
 
     def _read(self) -> _Saved:
         this_boot = boot_id()
         try:
             saved = from_plain(_Saved, json.loads(self._file.read_bytes()))
         except FileNotFoundError:
+            if self._file.is_symlink():
+                set_aside(self._file, "it leads nowhere")
             return _Saved(this_boot)
-        except (PlainError, ValueError) as error:
-            log.error("%s cannot be read, so that no job is taken up again: %s", self._file, error)
+        except (OSError, PlainError, ValueError, RecursionError) as error:
+            set_aside(self._file, error)
             return _Saved(this_boot)
         return saved if saved.boot_id == this_boot else _Saved(this_boot)
 

@@ -68,6 +68,7 @@ class Watch:
         self._looking = threading.Lock()
         self._lock = threading.Lock()
         self._asked = False
+        self._trouble: str | None = None
         self._last = Stack()
 
     def look_soon(self) -> None:
@@ -135,8 +136,15 @@ class Watch:
         try:
             stack = self.look()
             moving = stack.transition is not None or not stack.steady
-        except Exception:
-            log.exception("the stack could not be looked at")
+        except Exception as error:
+            # Once, and not each second: it may last.
+            if str(error) != self._trouble:
+                self._trouble = str(error)
+                log.exception("the stack could not be looked at; klpd tries again each second")
             moving = True
+        else:
+            if self._trouble is not None:
+                log.warning("the stack can be looked at again")
+            self._trouble = None
         if moving:
             self._later(_AGAIN, self.look_soon)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from klpd.daemon.authority import Authority
 from klpd.daemon.bus import Bus
-from klpd.daemon.defences import fallback_defence, guard_defence, hold_defence, reconcile_defence
+from klpd.daemon.defences import fallback_defence, guard_defence, hold_defence, reconcile_defence, state_defence
 from klpd.daemon.enforcement import Enforcement
 from klpd.daemon.fallback import Fallback
 from klpd.daemon.fd_store import replace_stored, take_stored
@@ -29,6 +29,7 @@ from klpd.daemon.policies import Policies
 from klpd.daemon.record import Record
 from klpd.daemon.releasing import Releasing
 from klpd.daemon.running import RunningKernel
+from klpd.daemon.state_files import StateFiles
 from klpd.daemon.store import Store
 from klpd.daemon.transitions import Transitions
 from klpd.daemon.unfinished import Unfinished
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from klpd.daemon.jobs import Job
     from klpd.daemon.journal import Journal
     from klpd.judge.rules import Mode, Policy
+    from klpd.kernel.guard_abi import Event
     from klpd.model import Installed
     from klpd.report import Defence, DefenceState
 
@@ -59,6 +61,10 @@ log = logging.getLogger(__name__)
 
 _PATIENCE: Final = 10.0
 """Seconds to wait until all directories are watched, at the start and at a reload."""
+_AGAIN: Final = 0.5
+"""Seconds until the service manager is told once more what it has not taken."""
+_LAST_WRITES: Final = 5.0
+"""Seconds to write what is not written yet when klpd ends."""
 _LATE: Final = "it takes long to look through the directories to watch; some are not watched yet"
 
 
@@ -78,8 +84,9 @@ class Daemon:
         stored = take_stored()
         self._guard, self._no_guard = _guard(self._policies.current.mode, stored)
         _store(self._guard, stored)
-        self._store = Store(declared=self._declared_changed)
-        self._lost = LostEvents()
+        self._files = StateFiles(lambda: self._loop.call_soon(self._tell_defences))
+        self._store = Store(declared=self._declared_changed, files=self._files)
+        self._lost = LostEvents(files=self._files)
         self._memory, self._no_memory = _memory()
         self._transitions = Transitions()
         self._layouts = KernelLayouts()
@@ -103,7 +110,7 @@ class Daemon:
         )
         self._hold, self._no_hold = self._start_hold()
         self._releasing = None if self._hold is None else Releasing(self._loop, self._hold.group, self._hold.page)
-        self._unfinished = Unfinished()
+        self._unfinished = Unfinished(files=self._files)
         self._jobs = Jobs(
             self._kernel,
             self._policy,
@@ -168,7 +175,8 @@ class Daemon:
         return self._exit_status
 
     def _ready(self) -> None:
-        notify("READY=1", f"STATUS={self._headline()}")
+        if not notify("READY=1", f"STATUS={self._headline()}"):
+            self._loop.after(_AGAIN, self._ready)
 
     def _not_alone(self) -> None:
         self._exit_status = 1
@@ -251,10 +259,10 @@ class Daemon:
     def _reload_on_signal(self) -> None:
         notify_reloading()
         try:
-            self._reload().add_done_callback(lambda _watched: notify("READY=1"))
+            self._reload().add_done_callback(lambda _watched: self._loop.call_soon(self._ready))
         except PolicyError as error:
             log.error("the policy was not taken: %s", error)
-            notify("READY=1")
+            self._ready()
 
     def _guard_mode(self) -> GuardMode:
         return gate.guard_mode(self._policies.current.mode)
@@ -308,6 +316,7 @@ class Daemon:
             hold_defence(self._hold, self._no_hold, alone=self._releasing is not None and self._releasing.missing),
             self._guard_defence(),
             reconcile_defence(self._memory, self._no_memory),
+            state_defence(self._files.trouble),
         )
 
     def _guard_defence(self) -> Defence:
@@ -324,18 +333,24 @@ class Daemon:
         if self._guard is None:
             return
         for event in self._guard.read_events():
-            if isinstance(event, GuardEvent):
-                judged = self._enforcement.judged(event.digest, event.token)
-                if event.verdict is GuardVerdict.ALLOWED:
-                    self._store.approve(event.digest)
-                self._record.load_decided(event, judged)
-            elif isinstance(event, WriteEvent):
-                verdict = self._enforcement.write_judged(event.livepatch, event.attribute, event.generation)
-                self._record.write_decided(event, verdict)
-            elif isinstance(event, TransitionEvent):
-                self._transitions.note(event)
+            try:
+                self._take_event(event)
+            except Exception:
+                log.exception("an event of the guard's was lost")  # and no other with it
         self._tell_counted()
         self._watch.look_soon()
+
+    def _take_event(self, event: Event) -> None:
+        if isinstance(event, GuardEvent):
+            judged = self._enforcement.judged(event.digest, event.token)
+            if event.verdict is GuardVerdict.ALLOWED:
+                self._store.approve(event.digest)
+            self._record.load_decided(event, judged)
+        elif isinstance(event, WriteEvent):
+            verdict = self._enforcement.write_judged(event.livepatch, event.attribute, event.generation)
+            self._record.write_decided(event, verdict)
+        elif isinstance(event, TransitionEvent):
+            self._transitions.note(event)
 
     def _read_uevents(self) -> None:
         if self._uevents.read():
@@ -389,7 +404,7 @@ class Daemon:
             self._releasing.close()
         self._watch.stop()
         self._manager.stop()
-        self._store.stop()
+        self._files.stop(_LAST_WRITES)
         self._record.tell_withheld(all_of_them=True)
         self._journal.flush()
 

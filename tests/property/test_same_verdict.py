@@ -136,7 +136,6 @@ def _check(case: Case, folder: Path) -> None:
     before = Store(state)
     if case.remembered is not None:
         before.declare(replace(of(case.file), declared=case.remembered))
-    before.stop()
     alone = Alone(case, policy, state).assess(str(file))
 
     store, kernel = Store(state), FakeKernel({}, now=case.stack)
@@ -169,7 +168,6 @@ def _check(case: Case, folder: Path) -> None:
     else:
         assert (judged.verdict.decision, judged.verdict.findings) == (checked.decision, checked.findings)
         assert judged.obstructed is (checked.insmod.outcome in (Outcome.REFUSED, Outcome.UNKNOWN))
-    store.stop()
 
 
 def _write(beside: Path, digest: str, case: Case) -> None:

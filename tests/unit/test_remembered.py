@@ -28,7 +28,6 @@ def test_it_is_what_klpd_wrote(tmp_path: Path) -> None:
     store.add(replace(ONE, declared=declares({1: 1})), b"")
     store.declare(replace(ONE, declared=declares({1: 2})))
     store.declare(replace(ONE, digest="b" * 64, declared=declares({1: 3})))
-    store.stop()
     found = read_remembered(tmp_path)
     assert found.known("klp_one", "klp_one") == (replace(ONE, declared=declares({1: 2})),)
     assert found.known("klp_one", "other") == ()
@@ -44,7 +43,6 @@ def test_where_klpd_never_was_it_remembers_nothing(tmp_path: Path) -> None:
 def test_what_a_former_klpd_kept_with_the_livepatch_only_counts(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.add(replace(ONE, declared=declares({1: 1})), b"")
-    store.stop()
     (tmp_path / "declared" / f"{ONE.digest}.json").unlink()
     assert read_remembered(tmp_path).declared(ONE.digest) == declares({1: 1})
 
@@ -53,7 +51,6 @@ def test_what_a_former_klpd_kept_with_the_livepatch_only_counts(tmp_path: Path) 
 def test_a_torn_file_is_passed_over(tmp_path: Path, torn: str) -> None:
     store = Store(tmp_path)
     store.declare(replace(ONE, declared=declares({1: 1})))
-    store.stop()
     (tmp_path / "declared" / f"{ONE.digest}.json").write_text(torn)
     assert read_remembered(tmp_path).declared(ONE.digest) is None
 
@@ -61,7 +58,7 @@ def test_a_torn_file_is_passed_over(tmp_path: Path, torn: str) -> None:
 @pytest.fixture
 def closed(tmp_path: Path) -> Iterator[Path]:
     """klpd's directory, as its unit makes it."""
-    Store(tmp_path / "klpd").stop()
+    (tmp_path / "klpd" / "livepatches").mkdir(parents=True)
     (tmp_path / "klpd").chmod(0)
     yield tmp_path / "klpd"
     (tmp_path / "klpd").chmod(0o700)

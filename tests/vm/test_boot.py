@@ -154,6 +154,7 @@ def test_a_kernel_that_can_have_no_guard_boots(boot: Callable[[Options], Host]) 
         "hold": "up",
         "guard": "degraded",
         "reconcile": "up",
+        "state": "up",
     }
 
 

@@ -45,6 +45,7 @@ def test_all_lines_of_defence_are_up(host: Host) -> None:
         "hold": "up",
         "guard": "up",
         "reconcile": "up",
+        "state": "up",
     }
 
 

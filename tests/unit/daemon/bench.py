@@ -56,7 +56,6 @@ class Bench:
         self.store = Store(folder)
         for each in (ONE, TWO):
             self.store.add(each, each.name.encode())
-        self.store.stop()  # once they are written
         self._start()
 
     def _start(self) -> None:

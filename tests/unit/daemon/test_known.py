@@ -44,7 +44,6 @@ def known(store: Store, tree: Path, data: bytes, entered: str | None = None) -> 
     """What klpd knows, and klpctl once klpd has ended."""
     build_id = read_livepatch(data, file=NAME).build_id or ""
     by_klpd = KnownLivepatches(store, lambda: (tree,), known_layout, lambda _name: entered)(NAME, build_id)
-    store.stop()
     remembered = read_remembered(tree.parent / "klpd")
     assert Finder(remembered, (tree,), known_layout, lambda _name: entered)(NAME, build_id) == by_klpd
     return by_klpd

@@ -35,7 +35,6 @@ def test_what_was_added_is_there_again_after_a_restart(tmp_path: Path) -> None:
     one = stored("klp_one")
     first = Store(tmp_path)
     first.add(one, DATA)
-    first.stop()
     again = Store(tmp_path)
     assert again.find(one.digest) == one
     assert again.known("klp_one", "klp_one") == (one,)
@@ -51,7 +50,6 @@ def test_what_a_manifest_declares_is_kept_until_another_says_otherwise(tmp_path:
         store.add(added, DATA)
         assert store.find(one.digest) == kept
         assert [each.declared for each in store.livepatches] == [kept.declared]
-    store.stop()
     assert Store(tmp_path).find(one.digest) == by_other
 
 
@@ -62,7 +60,6 @@ def test_what_is_declared_is_kept_whatever_becomes_of_the_livepatch(tmp_path: Pa
     store.declare(one)
     assert store.declared(one.digest) == declares({1: 5})
     assert store.find(one.digest) is None
-    store.stop()
     again = Store(tmp_path)
     again.add(one, DATA)
     assert again.find(one.digest) == replace(one, declared=declares({1: 5}))
@@ -73,7 +70,6 @@ def test_what_is_declared_outlives_the_livepatches_that_are_forgotten(tmp_path: 
     store.add(replace(stored("klp_one"), declared=declares({1: 5})), DATA)
     for number in range(40):
         store.add(stored(f"klp_{number}", b"%d" % number), b"%d" % number)
-    store.stop()
     assert Store(tmp_path).declared(stored("klp_one").digest) == declares({1: 5})
 
 
@@ -108,7 +104,6 @@ def test_bytes_that_were_changed_on_disk_are_not_given_out(tmp_path: Path) -> No
     one = stored("klp_one")
     store = Store(tmp_path)
     store.add(one, DATA)
-    store.stop()
     (tmp_path / "livepatches" / f"{one.digest}.ko").write_bytes(b"others")
     with pytest.raises(KlpdError, match="does not have the digest of its name"):
         Store(tmp_path).read(one.digest)
@@ -117,7 +112,6 @@ def test_bytes_that_were_changed_on_disk_are_not_given_out(tmp_path: Path) -> No
 def test_a_torn_description_is_passed_over(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.add(stored("klp_one"), DATA)
-    store.stop()
     (description,) = (tmp_path / "livepatches").glob("*.json")
     description.write_text('{"name": "klp')
     assert Store(tmp_path).find(stored("klp_one").digest) is None
@@ -130,7 +124,6 @@ def test_old_livepatches_are_forgotten_but_not_those_in_the_history(tmp_path: Pa
     store.observe(Stack().after(Load(needed)))
     for number in range(40):
         store.add(stored(f"klp_{number}", b"%d" % number), b"%d" % number)
-    store.stop()
     left = {each.stem for each in (tmp_path / "livepatches").glob("*.ko")}
     assert needed.digest in left
     assert len(left) == 17
