@@ -30,9 +30,9 @@ def test_klpd_goes_on_with_a_state_directory_that_is_full_read_only_and_spoilt(h
     put_livepatches(host, "klp_add")
     put_into_tree(host, "klp_cmdline_v1", "klp_other")
     before = klpd(host)
-    assert "apply klp_add: done" in host.run("klpctl apply klp_add.ko", check=True).stdout
     host.run(f"insmod {TREE}/klp_cmdline_v1.ko", check=True)
     wait_settled(host)
+    assert "apply klp_add: done" in host.run("klpctl apply klp_add.ko", check=True).stdout
     assert REFUSED in host.run(f"insmod {TREE}/klp_other.ko").stderr
     soon(host, NOT_WRITTEN)
     assert [each["KLPD_LIVEPATCH"] for each in journal(host, MessageId.LOAD_VETOED)] == ["klp_other"]
@@ -47,9 +47,9 @@ def test_klpd_goes_on_with_a_state_directory_that_is_full_read_only_and_spoilt(h
     assert ["degraded" in each for each in told].count(True) == 1
 
     host.run(f"mount -o remount,ro {DIRECTORY} && systemctl restart klpd", check=True)
-    host.run("klpctl disable klp_cmdline_v1", check=True)
+    host.run("klpctl disable klp_add", check=True)
     soon(host, NOT_WRITTEN)
-    assert installed(host) == ["klp_add"]
+    assert installed(host) == ["klp_cmdline_v1"]
 
     host.run(
         f"""systemctl stop klpd; mount -o remount,rw {DIRECTORY} && cd {DIRECTORY} && set -e
@@ -62,5 +62,5 @@ def test_klpd_goes_on_with_a_state_directory_that_is_full_read_only_and_spoilt(h
     assert (
         "klpctl" in host.run(f"ls {DIRECTORY}/history.unreadable-* {DIRECTORY}/jobs.unreadable-*; echo klpctl").stdout
     )
-    host.run("klpctl disable klp_add", check=True)
+    host.run("klpctl disable klp_cmdline_v1", check=True)
     assert installed(host) == []
