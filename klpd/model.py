@@ -409,6 +409,11 @@ def target(action: Action) -> str:
     return action.livepatch.name if isinstance(action, Load) else action.name
 
 
+def same_name(one: str, other: str) -> bool:
+    """Whether two names of modules are the same to modprobe(8): what builds modules puts "_" in place of "-"."""
+    return one.replace("-", "_") == other.replace("-", "_")
+
+
 @dataclass(frozen=True, slots=True)
 class Stack:
     """The livepatches of a running kernel, in the order of klp_patches (the oldest first).
@@ -429,6 +434,16 @@ class Stack:
 
     def find(self, name: str) -> Installed | None:
         return next((each for each in self.livepatches if each.name == name), None)
+
+    def named(self, name: str) -> str | None:
+        """The name, as the kernel has it, of what somebody means by `name`; None where nothing is called so.
+
+        To whom "-" and "_" are the same, as to modprobe(8), they are only where nothing has the very name.
+        """
+        names = [each.name for each in self.livepatches] + [each.name for each in self.leftovers]
+        if name in names:
+            return name
+        return next((each for each in names if same_name(each, name)), None)
 
     def leftover(self, name: str) -> Leftover | None:
         return next((each for each in self.leftovers if each.name == name), None)

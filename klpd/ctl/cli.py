@@ -153,13 +153,26 @@ def _files(command: argparse.ArgumentParser) -> None:
     command.add_argument("files", metavar="FILE", nargs="+", help='a livepatch module (.ko); "-" is standard input')
 
 
+def _livepatch(text: str) -> str:
+    """The name of a livepatch; a module's file stands for the livepatch that comes of it, as with rmmod(8)."""
+    from klpd.files import MODULE_SUFFIXES
+
+    suffix = next((each for each in MODULE_SUFFIXES if text.endswith(each)), None)
+    return text if suffix is None else text.removesuffix(suffix).rpartition("/")[2]
+
+
 def _name(command: argparse.ArgumentParser) -> None:
-    command.add_argument("name", metavar="NAME", help="the name of an installed livepatch")
+    command.add_argument("name", metavar="NAME", type=_livepatch, help="the name of an installed livepatch")
 
 
 def _moving(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "name", metavar="NAME", nargs="?", default="", help="the livepatch that it is of (default: whichever runs)"
+        "name",
+        metavar="NAME",
+        type=_livepatch,
+        nargs="?",
+        default="",
+        help="the livepatch that it is of (default: whichever runs)",
     )
 
 
@@ -167,6 +180,7 @@ def _to(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--to",
         metavar="NAME",
+        type=_livepatch,
         default="",
         help='where to: a livepatch that was the newest once, or "original", the unpatched kernel '
         "(default: what was in force before the last change)",

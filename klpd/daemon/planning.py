@@ -13,6 +13,7 @@ from klpd.errors import JobError, KlpdError, NoSuchLivepatchError, UsageError
 from klpd.judge.planner import plan_apply_all, plan_disable, plan_force, plan_remove, plan_revert
 from klpd.judge.ways import Source, assess
 from klpd.kernel.mounts import lies_in
+from klpd.model import same_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -78,11 +79,11 @@ class Planning:
 
     def disable(self, name: str) -> Plan:
         """To disable a livepatch and remove its module; NoSuchLivepatchError where there is none."""
-        return plan_disable(self._stack_with(name), name, self._policies.current)
+        return plan_disable(*self._stack_with(name), self._policies.current)
 
     def take_out(self, name: str) -> Plan:
         """The same, but to reverse its transition where that has not yet brought it into force."""
-        stack = self._stack_with(name)
+        stack, name = self._stack_with(name)
         moving = stack.transition
         if moving is not None and moving.name == name and moving.enabled:
             return plan_revert(stack, (), self._policies.current)
@@ -90,7 +91,7 @@ class Planning:
 
     def remove(self, name: str) -> Plan:
         """To remove the module of a livepatch that is no longer in force; NoSuchLivepatchError as above."""
-        return plan_remove(self._stack_with(name), name, self._policies.current)
+        return plan_remove(*self._stack_with(name), self._policies.current)
 
     def force(self, name: str) -> Plan:
         """To force the running transition, that of the livepatch `name` (empty: whichever runs)."""
@@ -98,7 +99,7 @@ class Planning:
         moving = stack.transition
         if moving is None:
             raise UsageError("no transition runs, and so there is none to be forced")
-        if name not in ("", moving.name):
+        if name and not same_name(name, moving.name):
             raise UsageError(f"the transition that runs is not that of {name}, but of {moving.name}")
         return plan_force(stack, moving.name, self._policies.current)
 
@@ -127,11 +128,13 @@ class Planning:
     def _applying(self, handed: Sequence[HandedOver]) -> Plan:
         return plan_apply_all(self._kernel.stack(), [each.livepatch for each in handed], self._policies.current)
 
-    def _stack_with(self, name: str) -> Stack:
+    def _stack_with(self, name: str) -> tuple[Stack, str]:
+        """The stack, and what the livepatch is called there that somebody means by `name`."""
         stack = self._kernel.stack()
-        if stack.find(name) is None and stack.leftover(name) is None:
+        named = stack.named(name)
+        if named is None:
             raise NoSuchLivepatchError(f"no livepatch named {name} is installed; klpctl status lists those that are")
-        return stack
+        return stack, named
 
     def _reverting(self, stack: Stack, to: str) -> Plan:
         wanted = () if stack.transition is not None else self._wanted(stack, to)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from klpd.daemon.state_files import AtOnce, boot_id, replace_file, set_aside
 from klpd.errors import KlpdError
+from klpd.model import same_name
 from klpd.plain import PlainError, from_plain, to_plain
 from klpd.remembered import DECLARED, LIVEPATCHES, STATE_DIRECTORY, read_remembered, with_remembered
 
@@ -127,7 +128,8 @@ class History:
     def newest(self, name: str) -> Moment | None:
         """The last moment but the present at which the livepatch `name` was the newest."""
         return next(
-            (each for each in reversed(self.moments[:-1]) if each.members and each.members[-1].name == name), None
+            (each for each in reversed(self.moments[:-1]) if each.members and same_name(each.members[-1].name, name)),
+            None,
         )
 
 

@@ -147,6 +147,24 @@ def test_a_stack_finds_livepatches_and_leftovers_by_name() -> None:
     assert (where.leftover("old"), where.leftover("a")) == (old, None)
 
 
+@pytest.mark.parametrize(
+    ("meant", "named"),
+    [
+        ("klp_a_b", "klp_a_b"),
+        ("klp-a-b", "klp_a_b"),
+        ("old-one", "old_one"),
+        ("x-y", "x-y"),
+        ("x_y", "x_y"),
+        ("z", None),
+    ],
+)
+def test_dashes_and_underlines_are_the_same_where_nothing_has_the_very_name(meant: str, named: str | None) -> None:
+    where = stack(
+        installed("klp_a_b"), installed("x_y"), installed("x-y"), leftovers=(Leftover("old_one", removable=True),)
+    )
+    assert where.named(meant) == named
+
+
 # --- Transitions ---
 
 

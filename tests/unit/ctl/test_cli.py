@@ -103,6 +103,12 @@ def test_the_words_of_a_request_ask_for_it(request_: requests.Request) -> None:
     assert parse(words_of(request_)).request == request_
 
 
+@pytest.mark.parametrize("name", ["klp-fix", "klp-fix.ko", "./klp-fix.ko.xz", "/var/lib/kpatch/klp-fix.ko.zst"])
+@pytest.mark.parametrize("command", ["disable", "remove", "force", "revert --to", "plan disable"])
+def test_a_modules_file_stands_for_the_livepatch_that_comes_of_it(command: str, name: str) -> None:
+    assert parse([*command.split(), name]) == parse([*command.split(), "klp-fix"])
+
+
 @pytest.mark.parametrize("words", ["-H root@example.org status", "status --host=root@example.org"])
 def test_another_host_may_be_named(words: str) -> None:
     assert parse(words.split()) == CommandLine(Bare.STATUS, host="root@example.org")
