@@ -295,9 +295,10 @@ def _why_not(judged: Judged | None, event: GuardEvent) -> str:
         return f"{event.verdict}: {_VOID[event.verdict]}; load it again"
     if judged is None:
         return (
-            f"{event.verdict}: klpd had not judged these bytes (they came from memory, from a file in a directory that "
-            "is not watched, or before their verdict, which took longer than hold-timeout); load the file with klpctl "
-            "apply FILE"
+            f"{event.verdict}: nobody has approved these bytes. A file is judged, and approved, when it is opened in a "
+            "watched directory; these came from elsewhere, from memory, or before their verdict, which took longer "
+            "than hold-timeout (klpctl check tells a verdict, and approves nothing); load the file with klpctl apply "
+            "FILE"
         )
     if judged.allowed:
         return f"{event.verdict}: its approval was used up, or was another process's; open the file anew"
