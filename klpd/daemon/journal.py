@@ -34,7 +34,11 @@ _MOST: Final = 20
 _SECONDS: Final = 60.0
 _BACKLOG: Final = 1000
 _FULL: Final = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ECONNREFUSED, errno.ENOENT, errno.ENOTCONN})
+ALERT: Final = logging.CRITICAL + 10
+"""A level of the logging module for what has to be acted on at once."""
+
 _PRIORITIES: Final = {
+    ALERT: 1,
     logging.CRITICAL: 2,
     logging.ERROR: 3,
     logging.WARNING: 4,

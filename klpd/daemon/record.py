@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from klpd.daemon.journal import LONGEST_JSON
+from klpd.daemon.journal import ALERT, LONGEST_JSON
 from klpd.daemon.limit import Limit
 from klpd.errors import MOST_TOLD, NotAuthorizedError, VetoedError
 from klpd.files import LARGEST_MODULE
@@ -210,9 +210,9 @@ class Record:
         text = f"policy files were not taken, and {stays} is in force: {told}{more}"
         self._event(MessageId.POLICY_REJECTED, logging.ERROR, text, {})
 
-    def defence(self, defence: Defence) -> None:
-        """A line of defence is as `defence` says."""
-        level = logging.INFO if defence.state == "up" else logging.WARNING
+    def defence(self, defence: Defence, *, alarm: bool = False) -> None:
+        """A line of defence is as `defence` says.  `alarm`: it should refuse livepatches, and does not."""
+        level = ALERT if alarm else logging.INFO if defence.state == "up" else logging.WARNING
         text = f"{defence.name} is {defence.state}: {defence.detail}"
         self._event(MessageId.DEFENCE_CHANGED, level, text, {Field.DEFENCE: defence.name})
 

@@ -362,7 +362,10 @@ class Daemon:
         for defence in self._defences():
             if self._told.get(defence.name) is not defence.state:
                 self._told[defence.name] = defence.state
-                self._record.defence(defence)
+                self._record.defence(defence, alarm=defence.name == "guard" and self._is_ineffective())
+
+    def _is_ineffective(self) -> bool:
+        return self._guard is not None and self._guard.status().state is GuardState.INEFFECTIVE
 
     def _tell_counted(self) -> None:
         """Record what has no entry of its own."""

@@ -89,11 +89,12 @@ _MAPS: Final = ("config", "counters", "approvals", "permissions", "intents", "en
 _KEY: Final = (0).to_bytes(4, "little")
 _FTRACE_ENABLED: Final = Path("/proc/sys/kernel/ftrace_enabled")
 _FTRACE_OFF: Final = (
-    "kernel.ftrace_enabled is 0, so the kernel calls none of its programs: livepatches that are not approved cannot "
-    "come into force, but their code runs; sysctl kernel.ftrace_enabled=1"
+    "kernel.ftrace_enabled is 0, so the kernel calls none of its programs: of livepatches that are not approved, those "
+    "of modules that are not loaded come into force, and the code of the others runs; sysctl kernel.ftrace_enabled=1"
 )
-"""No livepatch can be enabled then (register_ftrace_function says EBUSY); its init function and pre_patch callbacks are
-called before that (klp_enable_patch in kernel/livepatch/core.c)."""
+"""A livepatch of an object that is loaded cannot be enabled then (register_ftrace_function says EBUSY); its init
+function and pre_patch callbacks are called before that.  An object that is not loaded has nothing registered
+(klp_enable_patch in kernel/livepatch/core.c)."""
 
 
 @dataclass(frozen=True, slots=True)

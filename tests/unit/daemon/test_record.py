@@ -20,7 +20,7 @@ from klpd.kernel.threads import Thread
 from klpd.messages import MessageId
 from klpd.model import Decision, Finding, Rule, RuleKind, Verdict
 from klpd.plain import from_plain
-from klpd.report import JobReport, JobState, PolicyReport
+from klpd.report import Defence, DefenceState, JobReport, JobState, PolicyReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -358,3 +358,11 @@ def test_what_the_second_lock_refuses_names_what_the_loader_says(
 ) -> None:
     stopped = replace(EVENT, lock=Lock.ENTRY, way=Way.ENTRY, verdict=GuardVerdict.STALE, allowed=allowed)
     assert ("Cannot allocate memory" in entry(stopped, None)["KLPD_REASON"]) is not allowed
+
+
+@pytest.mark.parametrize(("alarm", "priority"), [(False, "4"), (True, "1")])
+def test_a_guard_that_should_refuse_and_does_not_is_an_alert(
+    recorded: Callable[[Callable[[Record], None]], dict[str, str]], *, alarm: bool, priority: str
+) -> None:
+    down = Defence("guard", DefenceState.DOWN, "ineffective")
+    assert recorded(lambda record: record.defence(down, alarm=alarm))["PRIORITY"] == priority
