@@ -27,6 +27,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.DEBUG if arguments.debug else logging.INFO, handlers=[Handler(journal)], format="%(message)s"
     )
+    from klpd.daemon.single import is_only_one
+
+    if not is_only_one():
+        logging.getLogger(__name__).error("another klpd runs already; see systemctl status klpd")
+        return 1
     from klpd.daemon.wiring import Daemon
 
     return Daemon(journal).run()

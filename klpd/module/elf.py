@@ -118,6 +118,14 @@ class Elf:
             raise ModuleFormatError(f"section {section.index} has its name outside the table of names")
         return self.data.startswith(name + b"\0", self.names.offset + section.name_at)
 
+    def name_of(self, section: Section) -> bytes:
+        """The name of `section`.  Raises as `is_named` does."""
+        if section.name_at >= self.names.size:
+            raise ModuleFormatError(f"section {section.index} has its name outside the table of names")
+        start, end = self.extent(self.names)
+        stop = self.data.find(b"\0", start + section.name_at, end)
+        return self.data[start + section.name_at : end if stop < 0 else stop]
+
     def named(self, name: bytes) -> Iterator[Section]:
         """The sections that have this name.  Raises as `is_named` does."""
         return (section for section in self.sections if self.is_named(section, name))

@@ -8,7 +8,7 @@ of a section are read when they are first asked for.
 from __future__ import annotations
 
 import struct
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -87,6 +87,24 @@ class Image:
                     if addends[info] == addend:
                         yield Place(section.index, offset)
 
+    def leading_from(self, section: int) -> Iterator[tuple[int, int, Place]]:
+        """What leads from a section into writable data, by relocations of any kind: where it is, its kind, and where it
+        leads to but for what that kind adds to it.
+        """
+        symbols: dict[int, Place | None] = {}
+        for table in self._tables.get(section, ()):
+            content = self._elf.content(table)
+            whole = len(content) // self._relocation.size * self._relocation.size
+            for offset, info, addend in self._relocation.iter_unpack(content[:whole]):
+                symbol = info >> 32
+                if symbol not in symbols:
+                    index, value = self._symbol_at(symbol)
+                    flags = 0 if index == _OUTSIDE else self._section(index).flags
+                    symbols[symbol] = Place(index, value) if flags & SHF_WRITE else None
+                place = symbols[symbol]
+                if place is not None:
+                    yield offset, info & 0xFFFFFFFF, place + addend
+
     def target(self, pointer: Place) -> Place | None:
         """Where the pointer at a place will point; None if no relocation makes one there, or it leaves the module."""
         relocation = self._relocations_of(pointer.section).get(pointer.offset)
@@ -145,14 +163,23 @@ class Image:
 
     def is_inside(self, place: Place) -> bool:
         """Whether the symbols tell of a variable that begins before a place and ends behind it."""
-        sizes = self._variable_sizes()
+        return self._end_of(bisect_left(self._sorted_variables(), (place.section, place.offset)), place) is not None
+
+    def end_of(self, place: Place) -> int | None:
+        """Where the variable ends that a place is in, as an offset in its section, as the symbols tell it."""
+        return self._end_of(bisect_right(self._sorted_variables(), (place.section, place.offset)), place)
+
+    def _end_of(self, following: int, place: Place) -> int | None:
+        if following == 0:
+            return None
+        section, offset = self._sorted_variables()[following - 1]
+        end = offset + self._variable_sizes()[section, offset]
+        return end if section == place.section and place.offset < end else None
+
+    def _sorted_variables(self) -> list[tuple[int, int]]:
         if self._variables is None:
-            self._variables = sorted(sizes)
-        before = bisect_left(self._variables, (place.section, place.offset))
-        if before == 0:
-            return False
-        section, offset = self._variables[before - 1]
-        return section == place.section and place.offset < offset + sizes[section, offset]
+            self._variables = sorted(self._variable_sizes())
+        return self._variables
 
     def _variable_sizes(self) -> dict[tuple[int, int], int]:
         if self._sizes is None:
@@ -184,7 +211,10 @@ class Image:
         """
         if info & 0xFFFFFFFF != _POINTER.get(self._elf.machine):
             return _OUTSIDE, 0
-        index = info >> 32
+        return self._symbol_at(info >> 32)
+
+    def _symbol_at(self, index: int) -> tuple[int, int]:
+        """Section and offset of a symbol; the section is _OUTSIDE where it is not in this module."""
         if (index + 1) * self._symbol.size > len(self._symbols):
             raise ModuleFormatError(f"a relocation names symbol {index}, which is not there")
         _, _, _, section, value, _ = self._symbol.unpack_from(self._symbols, index * self._symbol.size)

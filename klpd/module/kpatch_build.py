@@ -31,6 +31,21 @@ _FUNC_SIZE: Final = 56
 _CALLBACK: Final = 0
 _CALLBACK_OBJECT_NAME: Final = 8
 _CALLBACK_SIZE: Final = 16
+_PREFIX: Final = b".kpatch."
+_KNOWN: Final = tuple(
+    _PREFIX + each
+    for each in (
+        b"funcs",
+        b"strings",
+        b"callbacks.",
+        b"force",
+        b"checksum",
+        b"ignore.",
+        b"symbols",
+        b"relocations",
+        b"arch",
+    )
+)
 _PADDING: Final = 8
 """In bytes: the linker script ends each section of callbacks with a number of zeros."""
 
@@ -43,7 +58,16 @@ def read(structures: Structures) -> Patch | None:
         objects = tuple(_objects(structures))
     except UnfamiliarError:
         return Patch(Format.KPATCH_BUILD)
-    return Patch(Format.KPATCH_BUILD, replace=None, states=(), objects=objects)
+    # A fork's sections may have states in them, and its code knows what to do with them.
+    states = None if any(_unknown_sections(structures)) else ()
+    return Patch(Format.KPATCH_BUILD, replace=None, states=states, objects=objects)
+
+
+def _unknown_sections(structures: Structures) -> Iterator[bytes]:
+    for section in structures.elf.sections:
+        name = structures.elf.name_of(section)
+        if name.startswith(_PREFIX) and not name.startswith(_KNOWN):
+            yield name
 
 
 def _objects(structures: Structures) -> Iterator[Object]:

@@ -7,26 +7,27 @@ Nothing says where it is.  But it points to the module that it belongs to, so it
 Where everything is in it, and how long the entries of its arrays are, is told by the kernel that the module is for
 (klpd/layout.py).  Where that does not tell the entries' length, it is what fits the arrays.
 
-The values are the initial ones.  Code may change them before it calls klp_enable_patch(), which no reader of files can
-know; where a module parameter is made for that, `replace` is unknown.
+The values are the initial ones.  Code may change them before it calls klp_enable_patch(), and so may a module
+parameter: what either leads to (klpd.module.traces) is unknown.  What is assumed: code that is given the klp_patch by
+its address does with it what klp_enable_patch() does.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from klpd.model import VMLINUX, Format, Function, Object, State
-from klpd.module.image import OutsideError
+from klpd.module.image import OutsideError, Place
 from klpd.module.structures import Patch, UnfamiliarError
+from klpd.module.traces import Traces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from klpd.layout import Layout, StateLayout
-    from klpd.module.image import Place
     from klpd.module.structures import Structures
 
 
@@ -35,6 +36,15 @@ class _Sizes(NamedTuple):
 
     object: int
     function: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Extent:
+    """An array that was read, whose entries have `entry` bytes each."""
+
+    start: Place
+    entry: int
+    size: int
 
 
 # The usual ones, and how much larger both may be.
@@ -73,6 +83,8 @@ class _Reader:
         self._layout = layout
         self._sizes = _possible_sizes(layout)
         self._object_sizes = frozenset(each.object for each in self._sizes)
+        self._traces = Traces(structures.elf, structures.image)
+        self._extents: list[_Extent] = []  # of the arrays that were read
 
     def is_patch(self, place: Place) -> bool:
         """Whether a klp_patch may be at `place`: other structures point to their module, too."""
@@ -113,35 +125,66 @@ class _Reader:
         at = self._layout.patch
         return Patch(
             Format.STATIC,
-            None if at.replace is None else self._replace(place + at.replace),
-            None if at.states is None else self._states(place + at.states),
-            None if self._layout.object.callbacks is None else self._objects(place + at.objs),
+            None if at.replace is None else self._replace(place, at.replace),
+            None if at.states is None else self._states(place, at.states),
+            None if self._layout.object.callbacks is None else self._objects(place, at.objs),
         )
 
-    def _replace(self, place: Place) -> bool | None:
-        value = self._image.number(place, 1)
-        return None if value not in (0, 1) else bool(value)
+    def _may_change(self, patch: Place, at: int, size: int) -> bool:
+        """Whether code or a parameter leads into a member of the klp_patch.
 
-    def _states(self, pointer: Place) -> tuple[State, ...] | None:
+        What leads to the klp_patch itself is what klp_enable_patch() and its like are given.
+        """
+        return any(at + trace.start != 0 for trace in self._traces.into(patch + at, size))
+
+    def _is_untouched(self, own: int | None = None) -> bool:
+        """Whether neither code nor a parameter leads into the arrays that were read.
+
+        Of each entry, only the first `own` bytes matter; None: all do.
+        """
+        return not any(self._touches(each, own) for each in self._extents)
+
+    def _touches(self, array: _Extent, own: int | None) -> bool:
+        if own is None:
+            return self._traces.touch(array.start, array.size)
+        return any(
+            trace.start < 0 or trace.start % array.entry < own or len(trace) > array.entry - trace.start % array.entry
+            for trace in self._traces.into(array.start, array.size)
+        )
+
+    def _replace(self, patch: Place, at: int) -> bool | None:
+        value = self._image.number(patch + at, 1)
+        return None if value not in (0, 1) or self._may_change(patch, at, 1) else bool(value)
+
+    def _states(self, patch: Place, at: int) -> tuple[State, ...] | None:
+        pointer = patch + at
+        if self._may_change(patch, at, 8):
+            return None
         if self._image.number(pointer, 8) == 0:
             return ()
         states, layout = self._image.target(pointer), self._layout.state
         if states is None or layout is None:
             return None
+        self._extents.clear()
         try:
-            return tuple(self._array(states, layout.size, partial(self._state, layout)))
+            found = tuple(self._array(states, layout.size, partial(self._state, layout)))
         except UnfamiliarError:
             return None
+        return found if self._is_untouched(max(layout.id + 8, layout.version + 4)) else None
 
-    def _objects(self, pointer: Place) -> tuple[Object, ...] | None:
-        objects = self._image.target(pointer)
+    def _objects(self, patch: Place, at: int) -> tuple[Object, ...] | None:
+        objects = self._image.target(patch + at)
         assert objects is not None, "is_patch() has looked"
+        if self._may_change(patch, at, 8):
+            return None
         # Where nothing tells how long an array is, nothing tells which size fits.
         for sizes in self._sizes if self._image.size_of(objects) is not None else self._sizes[:1]:
+            self._extents.clear()
             try:
-                return tuple(self._array(objects, sizes.object, partial(self._object, sizes)))
+                found = tuple(self._array(objects, sizes.object, partial(self._object, sizes)))
             except UnfamiliarError:
                 continue
+            return found if self._is_untouched() else None
         return None
 
     def _array(self, start: Place, size: int, read: Callable[[Place], Entry | None]) -> Iterator[Entry]:
@@ -153,6 +196,7 @@ class _Reader:
             # It has room for the last entry only, or else code is to fill it.
             if whole != size:
                 raise UnfamiliarError
+            self._extents.append(_Extent(start, size, size))
             return
         if not self._image.is_data(start):
             raise UnfamiliarError
@@ -163,6 +207,7 @@ class _Reader:
             place += size
             if whole is not None and place.offset >= start.offset + whole:
                 raise UnfamiliarError
+        self._extents.append(_Extent(start, size, place.offset + size - start.offset if whole is None else whole))
         # Anything in what should be empty tells of entries of another size.
         for empty in range(0, size if whole is None else start.offset + whole - place.offset, size):
             self._structures.count()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _SOURCE: Final = Path(__file__).parent / "example.c"
 
 COMPILERS: Final = {
-    "x86_64": ("gcc", "-mcmodel=kernel"),
+    "x86_64": ("gcc", "-mcmodel=kernel", "-mno-sse"),
     "aarch64": ("aarch64-linux-gnu-gcc",),
     "s390x": ("s390x-linux-gnu-gcc",),
     "ppc64le": ("powerpc64le-linux-gnu-gcc",),

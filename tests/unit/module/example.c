@@ -203,6 +203,10 @@ CALLBACKS(post_patch, 2, { callback, "vmlinux" }, { callback, "other_module" });
 CALLBACKS(pre_unpatch, 1, { callback, "other_module" });
 CALLBACKS(post_unpatch, 2, { callback, "other_module" }, { callback, "third_module" });
 static void *force[] SECTION(".kpatch.force") = { new_function, 0 };
+#ifdef KPATCH_STATES
+/* as a fork of kpatch has it, for states that its code puts into the klp_patch */
+static word system_states[] SECTION(".kpatch.system_states") = { 1, 1 };
+#endif
 #endif
 
 #ifdef KLP_BUILD
@@ -262,15 +266,80 @@ static struct { void *module, *objects; } cut SECTION(".data.cut") = { &__this_m
 static struct klp_patch second __attribute__((used)) = { .mod = &__this_module, .objs = objects };
 #endif
 
+/* include/linux/moduleparam.h */
+struct kernel_param {
+	const char *name;
+	void *mod;
+	const void *ops;
+	unsigned short perm;
+	signed char level;
+	unsigned char flags;
+	void *arg;
+};
+extern const char param_ops_bool[];
+#define PARAMETER(to) \
+	static const struct kernel_param parameter SECTION("__param") __attribute__((aligned(8))) = { \
+		"p", &__this_module, param_ops_bool, 0644, -1, 0, to \
+	}
+struct kparam_array {
+	unsigned int max, elemsize;
+	unsigned int *num;
+	const void *ops;
+	void *elem;
+};
+#ifdef PARAMETER_REPLACE
+PARAMETER(&patch.replace);
+#elif defined(PARAMETER_VERSION)
+PARAMETER(&states[1].version);
+#elif defined(PARAMETER_ARRAY)
+static const struct kparam_array several = { 2, 4, 0, param_ops_bool, &states[0].version };
+PARAMETER((void *)&several);
+#elif defined(PARAMETER_ELSEWHERE)
+static int elsewhere;
+PARAMETER(&elsewhere);
+#endif
+
 int klp_enable_patch(struct klp_patch *);
+void *klp_get_state(struct klp_patch *, word);
+
+void use(void)
+{
+	klp_get_state(&patch, 1);
+#ifdef CODE_SETS_DATA
+	states[1].data = new_function;
+#endif
+}
 
 int init_module(void)
 {
-#if defined(AT_RUN_TIME) || defined(STATES_AT_RUN_TIME)
+#ifdef AT_RUN_TIME
 	patch.mod = &__this_module;
 	patch.objs = objects;
 	patch.states = states;
+#endif
+#if defined(AT_RUN_TIME) || defined(STATES_AT_RUN_TIME)
 	states[0].id = 1;
+#endif
+#ifdef CODE_SETS_REPLACE
+	patch.replace = 1;
+#endif
+#ifdef CODE_COPIES_REPLACE
+	patch.replace = !*(volatile _Bool *)__this_module.others;
+#endif
+#ifdef CODE_SETS_VERSION
+	states[0].version = 9;
+#endif
+#ifdef CODE_SETS_ID
+	states[1].id = 9;
+#endif
+#ifdef CODE_CHOOSES_STATES
+	patch.states = states + 1;
+#endif
+#ifdef CODE_CHOOSES_FUNCTIONS
+	patch.objs->funcs = other_functions;
+#endif
+#ifdef CODE_SETS_FUNCTION
+	functions[1].old_sympos = 1;
 #endif
 	return klp_enable_patch(&patch);
 }

@@ -60,6 +60,12 @@ def test_tables_tell_all_but_whether_it_replaces_and_there_are_no_states(
     assert found.objects == (*PATCHED, Object("third_module", (), third))
 
 
+def test_a_section_of_kpatchs_that_is_not_known_may_have_states() -> None:
+    found = read(example("x86_64", *KPATCH_BUILD, "KPATCH_STATES"))
+    assert (found.format, found.states) == (Format.KPATCH_BUILD, None)
+    assert found.objects == read(example("x86_64", *KPATCH_BUILD)).objects
+
+
 @pytest.mark.parametrize(
     ("macros", "form"),
     [

@@ -51,12 +51,36 @@ def facts(livepatch: Livepatch) -> tuple[bool | None, tuple[State, ...] | None, 
         pytest.param(("OWNERS",), (True, STATES, OBJECTS), id="other structures that begin with the module"),
         pytest.param(("DEBUG_KOBJECTS",), (True, STATES, OBJECTS), id="larger kobjects"),
         pytest.param(("REPLACE_PARAMETER",), (None, STATES, OBJECTS), id="replace is a parameter"),
+        pytest.param(("PARAMETER_REPLACE",), (None, STATES, OBJECTS), id="a parameter sets replace"),
+        pytest.param(("PARAMETER_VERSION",), (True, None, OBJECTS), id="a parameter sets a state's version"),
+        pytest.param(("PARAMETER_ARRAY",), (True, None, OBJECTS), id="a parameter of several values sets versions"),
+        pytest.param(("PARAMETER_ELSEWHERE",), (True, STATES, OBJECTS), id="a parameter of something else"),
     ],
 )
 def test_what_is_known(
     machine: str, macros: tuple[str, ...], expected: tuple[bool | None, tuple[State, ...] | None, tuple[Object, ...]]
 ) -> None:
     assert facts(read(machine, *macros)) == expected
+
+
+@pytest.mark.parametrize(
+    ("macros", "expected"),
+    [
+        pytest.param(("CODE_SETS_REPLACE",), (None, STATES, OBJECTS), id="code sets replace"),
+        pytest.param(("ADDITION", "CODE_SETS_REPLACE"), (None, STATES, OBJECTS), id="code lets it replace"),
+        pytest.param(("CODE_COPIES_REPLACE",), (None, STATES, OBJECTS), id="code sets replace to what it finds"),
+        pytest.param(("CODE_SETS_VERSION",), (True, None, OBJECTS), id="code sets a state's version"),
+        pytest.param(("CODE_SETS_ID",), (True, None, OBJECTS), id="code sets a state's id"),
+        pytest.param(("CODE_CHOOSES_STATES",), (True, None, OBJECTS), id="code chooses the states"),
+        pytest.param(("CODE_CHOOSES_FUNCTIONS",), (True, STATES, None), id="code chooses an object's functions"),
+        pytest.param(("CODE_SETS_FUNCTION",), (True, STATES, None), id="code sets which function of a name it is"),
+        pytest.param(("CODE_SETS_DATA",), (True, STATES, OBJECTS), id="code sets a state's data"),
+    ],
+)
+def test_what_code_leads_into_is_unknown(
+    macros: tuple[str, ...], expected: tuple[bool | None, tuple[State, ...] | None, tuple[Object, ...] | None]
+) -> None:
+    assert facts(read("x86_64", *macros)) == expected
 
 
 def test_a_version_that_a_relocation_changes_cannot_be_known() -> None:
