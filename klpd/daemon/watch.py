@@ -114,7 +114,7 @@ class Watch:
 
     def _reconcile(self, stack: Stack) -> None:
         """Report drift that is seen twice: the word of an approval's use may come later than the livepatch itself."""
-        found = find_drift(stack, self._approved, self._policy())
+        found = find_drift(stack, self._approved, self._policy(), self._store.find)
         known = {each.livepatch for each in self.drift}
         suspected = {each.livepatch for each in self._suspects}
         self._suspects = found
