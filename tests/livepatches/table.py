@@ -144,6 +144,7 @@ SPECIAL: Final = {
     TARGET: "no livepatch: the module that livepatches patch",
     "klp_ordinary": "no livepatch",
     "klp_allocated": "a livepatch that fills its klp_patch at run time, so that its file tells nothing of it",
+    "klp_changes": "a livepatch that is not what its file says, nor always the same",
     "klp_kpatch_build": "a livepatch in the format of kpatch-build",
     "klp_klp_build": "a livepatch in the format of klp-build",
 }
