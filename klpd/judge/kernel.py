@@ -6,6 +6,7 @@ The kernel refuses late (after the module's init ran) and mostly without a reaso
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from klpd.model import Decision, Finding, Rule, RuleKind
@@ -24,6 +25,8 @@ ENABLED_STORE: Final = Rule(RuleKind.KERNEL, "enabled_store in kernel/livepatch/
 UNIQUE_NAME: Final = Rule(RuleKind.KERNEL, "add_unformed_module in kernel/module/main.c")
 DELETE_MODULE: Final = Rule(RuleKind.KERNEL, "delete_module in kernel/module/main.c")
 FORCED: Final = Rule(RuleKind.KERNEL, "klp_force_transition in kernel/livepatch/transition.c")
+OBJECT: Final = Rule(RuleKind.KERNEL, "klp_init_object in kernel/livepatch/core.c")
+FUNCTION: Final = Rule(RuleKind.KERNEL, "klp_init_func in kernel/livepatch/core.c")
 THIS_KERNEL: Final = Rule(RuleKind.BUILTIN, "a livepatch is for the one kernel that it was built for")
 
 
@@ -67,6 +70,38 @@ def load_findings(stack: Stack, livepatch: Livepatch, policy: Policy) -> Iterato
         )
     for installed in stack.livepatches:
         yield from _incompatible(installed, livepatch, policy)
+    yield from _malformed(livepatch)
+
+
+def _malformed(livepatch: Livepatch) -> Iterator[Finding]:
+    """What the kernel makes an entry in sysfs of, twice by one name; it refuses that with a warning and a backtrace."""
+    seen: set[str] = set()
+    for each in livepatch.objects or ():
+        if each.name in seen:
+            yield deny(
+                "object-twice",
+                OBJECT,
+                f"{livepatch.name} has {each.name} twice among the objects that it patches",
+                "build it with all functions of an object in one klp_object",
+            )
+        seen.add(each.name)
+        # The kernel calls the only one, or the first, of a name the first: "NAME,1".
+        entries = Counter((function.name, function.sympos or 1) for function in each.functions)
+        for (function, position), count in entries.items():
+            if count > 1:
+                yield deny(
+                    "function-twice",
+                    FUNCTION,
+                    f"{livepatch.name} replaces {function} of {each.name} (its symbol number {position}) {count} times",
+                    "build it with one replacement for each function",
+                )
+            if not function:
+                yield deny(
+                    "function-unnamed",
+                    FUNCTION,
+                    f"{livepatch.name} replaces a function of {each.name} that has no name",
+                    "build it with the names of the functions that it replaces",
+                )
 
 
 def _incompatible(installed: Installed, livepatch: Livepatch, policy: Policy) -> Iterator[Finding]:

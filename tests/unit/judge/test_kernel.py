@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from klpd.judge import kernel
 from klpd.judge.rules import StateRule
-from klpd.model import Decision, Leftover, RuleKind, State
+from klpd.model import VMLINUX, Decision, Function, Leftover, Object, RuleKind, State
 from tests.builders import allowing, installed, livepatch, policy, stack
 
 if TYPE_CHECKING:
@@ -111,6 +112,28 @@ def test_what_else_keeps_a_livepatch_from_being_loaded(where: Stack, code: str, 
     [finding] = kernel.load_findings(where, livepatch("new"), ALLOW_ALL)
     assert _codes([finding]) == [code]
     assert finding.rule is rule
+
+
+F, G = Function("f"), Function("g", 2)
+
+
+@pytest.mark.parametrize(
+    ("objects", "codes"),
+    [
+        ((Object(VMLINUX, (F, G)), Object("module", (F, G))), []),
+        ((Object(VMLINUX, (F, Function("f", 2))),), []),
+        ((Object(VMLINUX, (F, F)),), ["function-twice"]),
+        ((Object(VMLINUX, (F, Function("f", 1))),), ["function-twice"]),
+        ((Object(VMLINUX, (F, G, G, F)),), ["function-twice", "function-twice"]),
+        ((Object(VMLINUX, (F,)), Object(VMLINUX, (G,))), ["object-twice"]),
+        ((Object(VMLINUX, (Function(""),)),), ["function-unnamed"]),
+        (None, []),
+    ],
+)
+def test_what_the_kernel_would_make_two_entries_of_by_one_name_is_refused(
+    objects: tuple[Object, ...] | None, codes: list[str]
+) -> None:
+    assert _on_load(stack(), replace(livepatch("new"), objects=objects)) == codes
 
 
 def test_leftovers_of_other_names_are_no_obstacle() -> None:
