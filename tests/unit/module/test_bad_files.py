@@ -14,6 +14,7 @@ from klpd.module.elf import MOST_SECTIONS
 from klpd.module.image import MOST_RELOCATIONS, MOST_SYMBOLS
 from klpd.module.modinfo import LARGEST_MODINFO
 from klpd.module.structures import MOST_ENTRIES
+from klpd.module.traces import MOST_TRACES
 from tests.unit.module.compilers import example
 from tests.unit.module.forgery import Forgery
 
@@ -123,6 +124,10 @@ BAD = {
     "relocations on top of each other": (
         forged().replace(".rela.data", forged().content(".rela.data") * 2),
         r"two relocations change section \d+ at byte \d+",
+    ),
+    "too much code that leads to data": (
+        forged().replace(".rela.text", forged().content(".rela.text") * (MOST_TRACES + 1)),
+        f"its code leads to its data in more than {MOST_TRACES} places, which are not read",
     ),
     "little data": (section(".data", sh_size=40), r"a pointer in section \d+ leads out of section \d+"),
     "states without an end": (with_states(struct.pack("<QQQ", 1, 1, 0)), r"its data goes on where section \d+ ends"),
