@@ -64,6 +64,7 @@ def stuck_on_the_way_back(host: Host) -> RemoteCommand:
     return apply
 
 
+@extended
 def test_a_way_back_that_is_stuck_is_told_of_and_can_be_turned_round_or_forced(held: Host) -> None:
     apply = stuck_on_the_way_back(held)
     told = blockers(held)
@@ -97,6 +98,7 @@ def test_force_helps_the_way_back_too(held: Host) -> None:
     assert [each["state"] for each in jobs(held).values()] == ["canceled", "done"]
 
 
+@extended
 @pytest.mark.parametrize(
     "restart",
     [

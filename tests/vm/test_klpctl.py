@@ -75,6 +75,7 @@ def test_a_transition_is_shown_followed_and_waited_for_while_it_runs(host: Host)
     assert host.run("klpctl wait 99").returncode == ExitStatus.USAGE
 
 
+@extended
 def test_what_plain_tools_leave_behind_is_removed(host: Host) -> None:
     set_policy(host, ALLOW_ALL)
     put_livepatches(host, "klp_add", "klp_cmdline_v1")

@@ -106,6 +106,7 @@ def test_one_who_writes_to_sysfs_may_take_it_back_too_and_klpd_tells(held: Host)
     assert installed(held) == []
 
 
+@extended
 def test_a_transition_is_forced_where_a_rule_allows_it_and_that_is_marked_for_good(held: Host) -> None:
     held.run(f"{LET_GO}; klpctl apply klp_cmdline_v1.ko", check=True)
     held.run(HOLD, check=True)
