@@ -29,6 +29,7 @@ _klpctl() {
         [list]='--names'
         [revert]='--to --yes -y'
         [plan revert]='--to'
+        [approve]='--for'
         [force]='--yes -y'
         [blockers]='--follow -f'
         [manifest new]='--output -o'
@@ -36,7 +37,7 @@ _klpctl() {
         [log]='--lines -n --follow -f --since'
     )
     local -A COMMANDS=(
-        [top]='status list inspect diff check plan apply disable remove revert force blockers jobs wait log policy manifest reload guard'
+        [top]='status list inspect diff check plan apply approve disable remove revert force blockers jobs wait log policy manifest reload guard'
         [plan]='apply disable remove revert force'
         [policy]='check cat'
         [manifest]='new check'
@@ -55,6 +56,10 @@ _klpctl() {
         ;;
     --since)
         __klpctl_reply -W 'today yesterday'
+        return
+        ;;
+    --for)
+        __klpctl_reply -W '10min 1h 0'
         return
         ;;
     --output | -o)
@@ -90,7 +95,7 @@ _klpctl() {
         __klpctl_reply -W "${COMMANDS[${command:-top}]}"
     else
         case $command in
-        apply | check | diff | inspect | 'plan apply' | 'policy check' | 'manifest new' | 'manifest check')
+        apply | approve | check | diff | inspect | 'plan apply' | 'policy check' | 'manifest new' | 'manifest check')
             compopt -o filenames
             __klpctl_reply -f
             ;;

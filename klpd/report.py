@@ -15,6 +15,10 @@ JOB_INTERFACE = "org.klpd1.Job"
 LIVEPATCH_INTERFACE = "org.klpd1.Livepatch"
 MANIFESTS = "manifests"
 """The option that hands over the manifests of the files that a call is about."""
+SECONDS = "seconds"
+"""The option that says for how long a livepatch is approved."""
+LONGEST_APPROVED = 7 * 86400
+"""Seconds for which one may be."""
 
 
 class DefenceState(StrEnum):
@@ -202,6 +206,22 @@ class PlanReport:
 
 
 @dataclass(frozen=True, slots=True)
+class StandingApproval:
+    """A livepatch that anybody may load until a time (seconds since the epoch), as long as the policy lets it in.
+
+    `digest` is the SHA-256 (hex) of its module's bytes; `file` and `uid` say as what it came, and from whom.
+    `refused` is why the policy does not let it in now; empty where it does.
+    """
+
+    livepatch: str
+    digest: str
+    file: str
+    uid: int
+    until: float
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """What `klpctl status` shows."""
 
@@ -211,3 +231,4 @@ class Status:
     stack: Stack
     jobs: tuple[JobReport, ...] = ()
     drift: tuple[Drift, ...] = ()
+    approvals: tuple[StandingApproval, ...] = ()

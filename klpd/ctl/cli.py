@@ -77,6 +77,7 @@ def make_parser() -> argparse.ArgumentParser:
         ("force", "tell whether the running transition may be forced", _moving),
     )
     add("apply", "load livepatches, in this order", _files)
+    add("approve", "let any program load a livepatch for a time, if the policy lets it in", _approve_options)
     add("disable", "disable a livepatch and remove its module", _name)
     add("remove", "remove the module of a livepatch that is no longer in force", _name)
     add("revert", "go back to the livepatch before, or to the unpatched kernel", _revert_options)
@@ -147,6 +148,18 @@ def _two_files(command: argparse.ArgumentParser) -> None:
 
 def _file(command: argparse.ArgumentParser) -> None:
     command.add_argument("file", metavar="FILE", help='a livepatch module (.ko); "-" is standard input')
+
+
+def _approve_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--for",
+        dest="seconds",
+        metavar="TIME",
+        type=_span,
+        default=600,
+        help="for how long: 90s, 10min, 2h (default: 10min); 0 takes back what was approved",
+    )
+    _file(command)
 
 
 def _files(command: argparse.ArgumentParser) -> None:
@@ -258,6 +271,19 @@ def _host(text: str) -> str:
     if not text or text.startswith("-"):
         raise argparse.ArgumentTypeError(f"{text!r} is no host")
     return text
+
+
+def _span(text: str) -> int:
+    from klpd.ctl.since import span_seconds
+    from klpd.report import LONGEST_APPROVED
+
+    try:
+        seconds = span_seconds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if seconds > LONGEST_APPROVED:
+        raise argparse.ArgumentTypeError(f"{text} is too long; {LONGEST_APPROVED // 86400}d is the longest")
+    return seconds
 
 
 def _since(text: str) -> float:

@@ -15,7 +15,16 @@ from klpd.ctl.bus_errors import explained
 from klpd.ctl.requests import Apply, Disable, Force, Remove, Revert
 from klpd.model import Assessment
 from klpd.plain import from_plain, to_utf8
-from klpd.report import BUS_NAME, MANAGER_INTERFACE, MANAGER_PATH, PlanReport, Status, TransitionReport
+from klpd.report import (
+    BUS_NAME,
+    MANAGER_INTERFACE,
+    MANAGER_PATH,
+    SECONDS,
+    PlanReport,
+    StandingApproval,
+    Status,
+    TransitionReport,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -69,6 +78,16 @@ class BusService:
         arguments = GLib.Variant("(hsa{sv})", (*handed.files[0], handed.options))
         verdict = self._manager("Check", arguments, descriptors=handed.descriptors)
         return from_plain(Assessment, verdict, place="verdict")
+
+    def approve(self, file: str, seconds: int) -> StandingApproval:
+        from klpd.ctl.handing import hand_over
+
+        handed = hand_over((file,))
+        options = {**handed.options, SECONDS: GLib.Variant("u", seconds)}
+        arguments = GLib.Variant("(hsa{sv})", (*handed.files[0], options))
+        self._prepare_to_ask()
+        approval = self._manager("Approve", arguments, timeout=_FOREVER, descriptors=handed.descriptors)
+        return from_plain(StandingApproval, approval, place="approval")
 
     def plan(self, change: Change) -> PlanReport:
         match change:

@@ -149,13 +149,21 @@ class ManifestCheck:
     file: str
 
 
+@dataclass(frozen=True, slots=True)
+class Approve:
+    """Have a livepatch approved, for anybody to load for so many seconds; 0: no longer."""
+
+    file: str
+    seconds: int
+
+
 Look = List | Inspect | Diff | Check | Plan | Blockers | Log
 """What changes nothing."""
 
 OnFiles = PolicyCheck | ManifestNew | ManifestCheck
 """What is about policy files and manifests."""
 
-Request = Bare | Look | OnFiles | Perform | Wait
+Request = Bare | Look | OnFiles | Perform | Wait | Approve
 
 
 @dataclass(frozen=True, slots=True)

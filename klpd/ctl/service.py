@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from klpd.ctl.requests import Change
     from klpd.model import Assessment
-    from klpd.report import PlanReport, Status, TransitionReport
+    from klpd.report import PlanReport, StandingApproval, Status, TransitionReport
 
 
 class RemoteError(KlpdError):
@@ -54,6 +54,10 @@ class Service(Protocol):
 
         Raises UsageError where it cannot be opened.
         """
+        ...
+
+    def approve(self, file: str, seconds: int) -> StandingApproval:
+        """Have anybody be let load `file` for so long; 0: no longer.  Raises UsageError where it cannot be opened."""
         ...
 
     def plan(self, change: Change) -> PlanReport: ...

@@ -21,6 +21,8 @@ _KINDS: Final = {
     MessageId.LOAD_APPROVED: ("approved", Tone.GOOD),
     MessageId.LOAD_AUDITED: ("audited", Tone.WARN),
     MessageId.LOAD_UNGUARDED: ("gate open", Tone.BAD),
+    MessageId.APPROVAL_GIVEN: ("approval", Tone.GOOD),
+    MessageId.APPROVAL_TAKEN_BACK: ("approval", Tone.PLAIN),
     MessageId.WRITE_VETOED: ("vetoed", Tone.BAD),
     MessageId.WRITE_ALLOWED: ("allowed", Tone.GOOD),
     MessageId.WRITE_AUDITED: ("audited", Tone.WARN),

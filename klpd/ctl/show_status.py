@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from klpd.ctl.page import Span, Tone, line
+from klpd.ctl.show_approvals import show_approval
 from klpd.ctl.show_jobs import show_jobs
 from klpd.ctl.show_stack import show_stack
 from klpd.report import DefenceState
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from klpd.ctl.names import Names
     from klpd.ctl.page import Line, Page
     from klpd.model import Drift
-    from klpd.report import Defence, JobReport, PolicyReport, Status
+    from klpd.report import Defence, JobReport, PolicyReport, StandingApproval, Status
 
 _DEFENCE_TONE: Final = {
     DefenceState.UP: Tone.GOOD,
@@ -35,6 +36,7 @@ def show_status(status: Status, page: Page, names: Names) -> Iterator[Line]:
     yield line()
     yield from show_stack(status.stack, page, names)
     yield from _drift(status.drift, page)
+    yield from _approvals(status.approvals, page)
     yield from _jobs(status.jobs, page)
 
 
@@ -73,6 +75,14 @@ def _drift(drift: tuple[Drift, ...], page: Page) -> Iterator[Line]:
         why = "; ".join(str(finding) for finding in each.verdict.reasons)
         head = line(Span("drift", Tone.BAD), ": ")
         yield from page.paragraph(f"{each.livepatch} was not approved: {why}", head=head, indent=7)
+
+
+def _approvals(approvals: tuple[StandingApproval, ...], page: Page) -> Iterator[Line]:
+    if approvals:
+        yield line()
+        yield line(Span("Approved for any program", Tone.STRONG))
+        for each in approvals:
+            yield from show_approval(each, page)
 
 
 def _jobs(jobs: tuple[JobReport, ...], page: Page) -> Iterator[Line]:

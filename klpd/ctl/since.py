@@ -11,6 +11,14 @@ _SPAN: Final = re.compile(r"(\d+) ?(s|sec|m|min|h|d|days?)( ago)?")
 _SECONDS: Final = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "day": 86400, "days": 86400}
 
 
+def span_seconds(text: str) -> int:
+    """The seconds of a span, as "10min" is; a number alone is seconds.  Raises ValueError for anything else."""
+    span = _SPAN.fullmatch(f"{text}s" if text.isascii() and text.isdigit() else text)
+    if span is None or span[3]:
+        raise ValueError(f"{text!r} is no span of time; use 90s, 10min or 2h")
+    return int(span[1]) * _SECONDS[span[2]]
+
+
 def since(text: str, now: datetime) -> float:
     """The time that `text` means, in seconds since 1970.
 

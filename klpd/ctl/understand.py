@@ -41,6 +41,8 @@ def _request(given: Namespace) -> Request:
             return Perform(_change(kind, given), confirmed=True)
         case ["revert" | "force" as kind]:
             return Perform(_change(kind, given), confirmed=given.yes)
+        case ["approve"]:
+            return requests.Approve(given.file, given.seconds)
         case ["blockers"]:
             return requests.Blockers(given.follow)
         case ["wait"]:
@@ -75,7 +77,7 @@ def _change(kind: str, given: Namespace) -> Change:
 def files_of(request: Request) -> tuple[str, ...]:
     """The files that a request names, in their order."""
     match request:
-        case requests.Inspect(file) | requests.Check(file) | requests.ManifestNew(file):
+        case requests.Inspect(file) | requests.Check(file) | requests.ManifestNew(file) | requests.Approve(file):
             return (file,)
         case requests.Diff(old, new):
             return old, new
@@ -99,6 +101,8 @@ def words_of(request: Request, file: Callable[[str], str] = str) -> list[str]:
             return ["diff", "--", file(old), file(new)]
         case requests.Check(path):
             return ["check", "--", file(path)]
+        case requests.Approve(path, seconds):
+            return ["approve", f"--for={seconds}", "--", file(path)]
         case Plan(change):
             return ["plan", *_change_words(change, file)]
         case Perform(change, confirmed):

@@ -38,6 +38,7 @@ class PolkitAction(StrEnum):
     """The actions of org.klpd1.policy."""
 
     APPLY = "org.klpd1.apply"
+    APPROVE = "org.klpd1.approve"
     DISABLE = "org.klpd1.disable"
     REVERT = "org.klpd1.revert"
     FORCE = "org.klpd1.force"

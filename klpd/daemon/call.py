@@ -78,6 +78,17 @@ class Call:
         options = self.arguments[index]
         return self._opened_all(options.get(key, []) if isinstance(options, dict) else None, f"option {key}")
 
+    def number_under(self, index: int, key: str, default: int, most: int) -> int:
+        """The number under `key` of the options at `index`, from 0 to `most`; `default` without such a key.
+
+        Raises UsageError for anything else.
+        """
+        options = self.arguments[index]
+        value = options.get(key, default) if isinstance(options, dict) else None
+        if type(value) is not int or not 0 <= value <= most:
+            raise UsageError(f"option {key} is no number from 0 to {most}")
+        return value
+
     def _opened_all(self, handed: object, what: str) -> tuple[tuple[BinaryIO, str], ...]:
         if not isinstance(handed, list):
             raise UsageError(f"{what} is no array of files and their names")

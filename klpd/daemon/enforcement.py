@@ -27,7 +27,15 @@ from klpd.judge.permissions import (
 )
 from klpd.judge.rules import Mode
 from klpd.judge.verdict import judge, obstructs
-from klpd.kernel.guard_abi import ANY_LIVEPATCH, NO_GENERATION, Attribute, GuardApproval, GuardPermission, Permit
+from klpd.kernel.guard_abi import (
+    ANY_LIVEPATCH,
+    ANY_PROCESS,
+    NO_GENERATION,
+    Attribute,
+    GuardApproval,
+    GuardPermission,
+    Permit,
+)
 from klpd.model import Decision, Load, Stack, Verdict
 from klpd.policy.beside import manifest_path, with_beside
 
@@ -103,6 +111,13 @@ class Judged:
         """Whether every rule allows it."""
         return self.verdict is not None and self.verdict.decision is Decision.ALLOW
 
+    @property
+    def reasons(self) -> str:
+        """Why it was judged so, in a line."""
+        if self.verdict is None:
+            return self.unreadable or "it cannot be read"
+        return "; ".join(str(each) for each in self.verdict.reasons)
+
 
 class Enforcement:
     """Judges what is about to be loaded; may be used from any thread.
@@ -177,6 +192,30 @@ class Enforcement:
                 break
         return judged
 
+    def approve_for_all(self, livepatch: Livepatch, file: str, until_ns: int) -> Judged | None:
+        """Let anybody load a livepatch until then (CLOCK_MONOTONIC), if the policy lets it in now; the verdict.
+
+        What changes by which it was judged ends that; to be called again then.  None where there is no guard.  Raises
+        KernelError.
+        """
+        if self._guard is None:
+            return None
+        judged = None
+        for _try in range(_TRIES):
+            rank = next(self._order)
+            facts = Facts(self._guard.epoch(), self._guard.generation())
+            policy = self._policy()
+            verdict = judge(self._kernel.stack(), Load(livepatch), policy)
+            judged = Judged(file, livepatch.digest, verdict, obstructs(verdict, policy), facts=facts)
+            if self._conclude(judged, rank, ANY_PROCESS, until_ns):
+                break
+        return judged
+
+    def take_back(self, digest: str) -> None:
+        """Have the guard know no approval of these bytes.  Raises KernelError."""
+        if self._guard is not None:
+            self._guard.withdraw(bytes.fromhex(digest))
+
     def _judge(self, data: bytes, file: str) -> Judged:
         facts = self._facts(file)
         try:
@@ -199,11 +238,12 @@ class Enforcement:
             return None
         return Facts(self._guard.epoch(), self._guard.generation(), _manifest_beside(file))
 
-    def _conclude(self, judged: Judged, rank: int, pid: int) -> bool:
+    def _conclude(self, judged: Judged, rank: int, pid: int, until_ns: int | None = None) -> bool:
         """Have the guard obey a verdict.  False where it was overtaken by another verdict on these bytes that denies
         them, or by a change of what it was judged from, and so is none.
 
-        `rank` is from before it was judged.
+        `rank` is from before it was judged; `until_ns` (CLOCK_MONOTONIC) until when an approval is good, None: for as
+        long as it takes who has opened the file.
         """
         with self._lock:
             concluded, last = self._judged.get(judged.digest, (0, judged))
@@ -224,7 +264,7 @@ class Enforcement:
             self._given[token] = judged
             _forget_old(self._given)
         approval = GuardApproval(
-            time.monotonic_ns() + _APPROVAL_NS,
+            time.monotonic_ns() + _APPROVAL_NS if until_ns is None else until_ns,
             judged.facts.generation,
             judged.facts.epoch,
             token,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from klpd import __version__
 from klpd.daemon.authority import AuthenticationNeededError, PolkitAction
@@ -22,7 +22,16 @@ from klpd.errors import KlpdError, LimitError
 from klpd.judge.rules import Permission
 from klpd.judge.ways import by_apply
 from klpd.plain import to_plain
-from klpd.report import MANAGER_INTERFACE, MANAGER_PATH, MANIFESTS, PlanReport, Status, TransitionReport
+from klpd.report import (
+    LONGEST_APPROVED,
+    MANAGER_INTERFACE,
+    MANAGER_PATH,
+    MANIFESTS,
+    SECONDS,
+    PlanReport,
+    Status,
+    TransitionReport,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,6 +46,7 @@ if TYPE_CHECKING:
     from klpd.daemon.policies import Policies
     from klpd.daemon.record import Record
     from klpd.daemon.running import Kernel
+    from klpd.daemon.standing import StandingApprovals
     from klpd.daemon.unfinished import SavedJob
     from klpd.judge.planner import Plan
     from klpd.model import Drift, Stack
@@ -49,6 +59,10 @@ _MOST_ASKED_OF_ONE: Final = 8
 """Jobs of one user that wait for polkit."""
 _MOST_ASKED: Final = 32
 """And those of all."""
+_APPROVED_FOR: Final = 600
+"""Seconds for which a livepatch is approved where nobody says for how long."""
+
+_Answer = TypeVar("_Answer")
 
 
 class Manager:
@@ -69,6 +83,7 @@ class Manager:
         planning: Planning,
         record: Record,
         jobs: Jobs,
+        standing: StandingApprovals,
         defences: Callable[[], tuple[Defence, ...]],
         drift: Callable[[], tuple[Drift, ...]],
         reload: Callable[[], Future[None]],
@@ -81,6 +96,7 @@ class Manager:
         self._planning = planning
         self._record = record
         self._jobs = jobs
+        self._standing = standing
         self._defences = defences
         self._drift = drift
         self._reload = reload
@@ -112,6 +128,7 @@ class Manager:
                 "PlanForce": lambda call: self._plan(call, partial(self._planning.force, call.livepatch(0))),
                 "PlanRevert": lambda call: self._plan(call, partial(self._planning.revert, call.livepatch(0))),
                 "Apply": self._apply,
+                "Approve": self._approve,
                 "Disable": lambda call: self._disable(call, call.livepatch(0)),
                 "Remove": self._remove,
                 "Revert": self._revert,
@@ -197,6 +214,7 @@ class Manager:
                 defences=self._defences(),
                 stack=self._kernel.stack(),
                 drift=self._drift(),
+                approvals=self._standing.all,
             )
             return {**to_dictionary(to_plain(report)), "jobs": self._job_objects.reports}
 
@@ -260,6 +278,27 @@ class Manager:
             return self._planning.apply_for(uid, files, manifests)
 
         return self._begin(call, "apply", PolkitAction.APPLY, about, plan)
+
+    def _approve(self, call: Call) -> Future[object]:
+        file, name, manifests = call.file(0), call.text(1), call.files_under(2, MANIFESTS)
+        seconds = call.number_under(2, SECONDS, _APPROVED_FOR, LONGEST_APPROVED)
+
+        def approve(uid: int) -> object:
+            livepatch = self._planning.approve_for(uid, (file, name), manifests)
+            if seconds == 0:
+                approval = self._standing.take_back(livepatch)
+                self._record.approval_taken_back(approval, uid)
+            else:
+                approval = self._standing.give(livepatch, name, uid, seconds)
+                self._record.approval_given(approval)
+            return to_dictionary(to_plain(approval))
+
+        def begin(uid: int) -> Future[object]:
+            return self._workers_for(call).submit(approve, uid)
+
+        done = self._authorized(call, PolkitAction.APPROVE, {"livepatch": name}, begin)
+        done.add_done_callback(lambda _done: call.close())
+        return done
 
     def _disable(self, call: Call, name: str) -> object:
         return self._begin(call, "disable", PolkitAction.DISABLE, name, lambda _uid: self._planning.disable(name))
@@ -393,7 +432,7 @@ class Manager:
         call: Call,
         action: PolkitAction,
         details: Mapping[str, str],
-        then: Callable[[int], Future[None] | None],
+        then: Callable[[int], Future[_Answer] | None],
         *,
         free_for: int | None = None,
     ) -> Future[object]:
@@ -407,7 +446,7 @@ class Manager:
                 if result is None:
                     done.set_result(None)
                 else:
-                    result.add_done_callback(lambda _ended: done.set_result(None))
+                    result.add_done_callback(lambda ended: _pass_on(ended, done))
             except Exception as error:
                 done.set_exception(error)
 
@@ -418,6 +457,14 @@ class Manager:
             allowed = self._authority.authorize(call, action, details).answer
         allowed.add_done_callback(carry_out)
         return done
+
+
+def _pass_on(ended: Future[_Answer], done: Future[object]) -> None:
+    error = ended.exception()
+    if error is None:
+        done.set_result(ended.result())
+    else:
+        done.set_exception(error)
 
 
 def _budget(call: Call) -> int | None:

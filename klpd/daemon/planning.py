@@ -77,6 +77,13 @@ class Planning:
             self._remember(each.livepatch, each.data)
         return self._applying(handed)
 
+    def approve_for(self, uid: int, file: NamedFile, manifests: Sequence[NamedFile]) -> Livepatch:
+        """The livepatch in a file that a user has approved: it is remembered, as what may be loaded."""
+        (handed,) = self._read([file], manifests)
+        handed.check_author(uid)
+        self._remember(handed.livepatch, handed.data)
+        return handed.livepatch
+
     def disable(self, name: str) -> Plan:
         """To disable a livepatch and remove its module; NoSuchLivepatchError where there is none."""
         return plan_disable(*self._stack_with(name), self._policies.current)

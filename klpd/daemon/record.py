@@ -10,6 +10,7 @@ import os
 import threading
 import time
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from klpd.daemon.journal import ALERT, LONGEST_JSON
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from klpd.kernel.threads import Thread
     from klpd.model import Drift, Installed
     from klpd.plain import Plain
-    from klpd.report import Defence, JobReport, PolicyReport
+    from klpd.report import Defence, JobReport, PolicyReport, StandingApproval
 
 
 _SHORTER: Final = ((1000, 100), (400, 30), (150, 10), (150, 3))
@@ -132,11 +133,11 @@ class Record:
             **_judged_fields(judged),
         }
         if refused:
-            self._vetoed(who, name, fields, _reasons_of(judged))
+            self._vetoed(who, name, fields, judged.reasons)
         elif judged.allowed:
             self._approved(who, name, fields)
         else:
-            self._let_in(who, name, fields, _reasons_of(judged), mode)
+            self._let_in(who, name, fields, judged.reasons, mode)
 
     def write_decided(self, event: WriteEvent, verdict: Verdict | None) -> None:
         """The guard let a program write to an attribute of a livepatch, or refused it."""
@@ -181,6 +182,21 @@ class Record:
         text = f"drift: {drift.livepatch} is installed and was not approved: " + _reasons(drift.verdict)
         fields = {Field.LIVEPATCH: drift.livepatch, **_verdict_fields(drift.verdict)}
         self._event(MessageId.DRIFT_FOUND, logging.WARNING, text, fields)
+
+    def approval_given(self, approval: StandingApproval) -> None:
+        """Somebody had a livepatch approved, for anybody to load."""
+        until = datetime.fromtimestamp(approval.until).astimezone()
+        text = (
+            f"user {approval.uid} had {approval.livepatch} approved, from {approval.file}: anybody may load it until "
+            f"{until:%Y-%m-%d %H:%M:%S %Z}, as long as the policy lets it in"
+        )
+        self._event(MessageId.APPROVAL_GIVEN, logging.INFO, text, _approval_fields(approval))
+
+    def approval_taken_back(self, approval: StandingApproval, uid: int) -> None:
+        """Somebody had such an approval be over."""
+        text = f"user {uid} took back that {approval.livepatch} is approved"
+        fields = {**_approval_fields(approval), Field.UID: str(uid)}
+        self._event(MessageId.APPROVAL_TAKEN_BACK, logging.INFO, text, fields)
 
     def job_ended(self, report: JobReport) -> None:
         """A job has come to its end."""
@@ -302,13 +318,7 @@ def _why_not(judged: Judged | None, event: GuardEvent) -> str:
         )
     if judged.allowed:
         return f"{event.verdict}: its approval was used up, or was another process's; open the file anew"
-    return _reasons_of(judged)
-
-
-def _reasons_of(judged: Judged) -> str:
-    if judged.verdict is None:
-        return judged.unreadable or "it cannot be read"
-    return _reasons(judged.verdict)
+    return judged.reasons
 
 
 def _reasons(verdict: Verdict) -> str:
@@ -348,6 +358,15 @@ def _shorter(plain: Plain, length: int, count: int) -> Plain:
     if isinstance(plain, dict):
         return {key: _shorter(each, length, count) for key, each in plain.items()}
     return plain
+
+
+def _approval_fields(approval: StandingApproval) -> dict[Field, str]:
+    return {
+        Field.LIVEPATCH: approval.livepatch,
+        Field.DIGEST: approval.digest,
+        Field.FILE: approval.file,
+        Field.UID: str(approval.uid),
+    }
 
 
 def _livepatch_fields(livepatch: Installed) -> dict[Field, str]:

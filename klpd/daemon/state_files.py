@@ -7,18 +7,22 @@ memory, where klpd reads it anyway, and is tried again.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+
+from klpd.plain import PlainError, from_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 
+_Kind = TypeVar("_Kind")
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 30.0
@@ -45,6 +49,20 @@ def replace_file(path: Path, data: bytes) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)  # where the disk is full, a half of it only makes that worse
         raise
+
+
+def read_file(path: Path, kind: type[_Kind]) -> _Kind | None:
+    """What was written there as JSON (klpd.plain); None where there is nothing, or what cannot be read: that is set
+    aside then.
+    """
+    try:
+        return from_plain(kind, json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        if path.is_symlink():
+            set_aside(path, "it leads nowhere")
+    except (OSError, PlainError, ValueError, RecursionError) as error:
+        set_aside(path, error)
+    return None
 
 
 def set_aside(path: Path, why: object) -> None:

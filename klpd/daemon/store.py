@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from klpd.daemon.state_files import AtOnce, boot_id, replace_file, set_aside
+from klpd.daemon.state_files import AtOnce, boot_id, read_file, replace_file, set_aside
 from klpd.errors import KlpdError
 from klpd.model import same_name
-from klpd.plain import PlainError, from_plain, to_plain
+from klpd.plain import to_plain
 from klpd.remembered import DECLARED, LIVEPATCHES, STATE_DIRECTORY, read_remembered, with_remembered
 
 if TYPE_CHECKING:
@@ -313,16 +313,10 @@ class Store:
 
     def _read_history(self) -> History:
         this_boot = boot_id()
-        try:
-            history = from_plain(History, json.loads(self._history_file.read_bytes()))
-        except FileNotFoundError:
-            if self._history_file.is_symlink():
-                set_aside(self._history_file, "it leads nowhere")
+        history = read_file(self._history_file, History)
+        if history is None or history.boot_id != this_boot or not history.moments:
             return History(this_boot)
-        except (OSError, PlainError, ValueError, RecursionError) as error:
-            set_aside(self._history_file, error)
-            return History(this_boot)
-        return history if history.boot_id == this_boot and history.moments else History(this_boot)
+        return history
 
     def _forget_old(self) -> None:
         needed = {member.digest for moment in self._history.moments for member in moment.members}

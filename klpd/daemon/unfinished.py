@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from klpd.daemon.course import CanceledError, Course
-from klpd.daemon.state_files import AtOnce, boot_id, replace_file, set_aside
+from klpd.daemon.state_files import AtOnce, boot_id, read_file, replace_file
 from klpd.errors import JobError, TimedOutError
 from klpd.judge.planner import Plan
 from klpd.judge.steps import Step
 from klpd.model import Disable, Force, Load, Remove, Reverse, target
-from klpd.plain import PlainError, from_plain, to_plain
+from klpd.plain import to_plain
 from klpd.remembered import STATE_DIRECTORY
 from klpd.report import JobReport, StepState
 
@@ -185,16 +185,8 @@ class Unfinished:
 
     def _read(self) -> _Saved:
         this_boot = boot_id()
-        try:
-            saved = from_plain(_Saved, json.loads(self._file.read_bytes()))
-        except FileNotFoundError:
-            if self._file.is_symlink():
-                set_aside(self._file, "it leads nowhere")
-            return _Saved(this_boot)
-        except (OSError, PlainError, ValueError, RecursionError) as error:
-            set_aside(self._file, error)
-            return _Saved(this_boot)
-        return saved if saved.boot_id == this_boot else _Saved(this_boot)
+        saved = read_file(self._file, _Saved)
+        return saved if saved is not None and saved.boot_id == this_boot else _Saved(this_boot)
 
 
 def _id(job: SavedJob) -> int:

@@ -29,6 +29,7 @@ from klpd.daemon.policies import Policies
 from klpd.daemon.record import Record
 from klpd.daemon.releasing import Releasing
 from klpd.daemon.running import RunningKernel
+from klpd.daemon.standing import StandingApprovals
 from klpd.daemon.state_files import StateFiles
 from klpd.daemon.store import Store
 from klpd.daemon.transitions import Transitions
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
     from klpd.daemon.journal import Journal
     from klpd.judge.rules import Mode, Policy
     from klpd.kernel.guard_abi import Event
-    from klpd.model import Installed
+    from klpd.model import Installed, Stack
     from klpd.report import Defence, DefenceState
 
 log = logging.getLogger(__name__)
@@ -95,6 +96,7 @@ class Daemon:
         known = KnownLivepatches(self._store, self._watched, self._layouts, self._entered)
         self._kernel = RunningKernel(self._memory, self._guard, known, self._transitions, self._policy)
         self._enforcement = Enforcement(self._kernel, self._policy, self._store, self._guard, self._layouts)
+        self._standing = StandingApprovals(self._enforcement, self._store.find, files=self._files)
         self._fallback, self._no_fallback = self._stand_in()
         self._watch = Watch(
             self._kernel,
@@ -104,7 +106,7 @@ class Daemon:
             is_livepatch=sysfs.is_livepatch,
             approved=self._approved,
             later=self._later,
-            looked=self._enforcement.permit,
+            looked=self._looked,
             reconciled=lambda stack, drift: self._loop.call_soon(lambda: self._manager.stack_seen(stack, drift)),
             drifted=lambda drift: self._loop.call_soon(lambda: self._manager.drift_found(drift)),
         )
@@ -137,6 +139,7 @@ class Daemon:
             ),
             record=self._record,
             jobs=self._jobs,
+            standing=self._standing,
             defences=self._defences,
             drift=lambda: self._watch.drift,
             reload=self._reload,
@@ -205,6 +208,10 @@ class Daemon:
         if entered is not None and entered.verdict is GuardVerdict.ALLOWED and entered.digest == livepatch.digest:
             return True
         return self._store.approved(livepatch)
+
+    def _looked(self, stack: Stack) -> None:
+        self._enforcement.permit(stack)
+        self._standing.judge_anew()
 
     def _open_guard(self, uid: int) -> None:
         gate.open_gate(self._present_guard())

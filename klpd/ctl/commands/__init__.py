@@ -27,6 +27,10 @@ def run(request: requests.Request, context: Context) -> int:
             from klpd.ctl.commands.change import wait
 
             return wait(context, job)
+        case requests.Approve(file, seconds):
+            from klpd.ctl.commands.approve import approve
+
+            return approve(context, file, seconds)
         case requests.PolicyCheck() | requests.ManifestNew() | requests.ManifestCheck():
             return _on_files(request, context)
         case _:

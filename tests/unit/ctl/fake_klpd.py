@@ -22,7 +22,18 @@ from klpd.daemon.job_objects import job_properties
 from klpd.daemon.loop import Loop
 from klpd.errors import ModuleFormatError, NotAuthorizedError, PolicyError
 from klpd.plain import to_plain
-from klpd.report import BUS_NAME, JOB_INTERFACE, MANAGER_INTERFACE, MANAGER_PATH, MANIFESTS, JobState, StepState
+from klpd.report import (
+    BUS_NAME,
+    JOB_INTERFACE,
+    LONGEST_APPROVED,
+    MANAGER_INTERFACE,
+    MANAGER_PATH,
+    MANIFESTS,
+    SECONDS,
+    JobState,
+    StandingApproval,
+    StepState,
+)
 from tests.unit.ctl.examples import PLAN, STATUS, TRANSITION, VETOED, job
 
 if TYPE_CHECKING:
@@ -87,6 +98,7 @@ class FakeKlpd:
             "PlanApply": self._plan_apply,
             "PlanDisable": lambda _call: to_dictionary(to_plain(PLAN)),
             "Apply": self._apply,
+            "Approve": self._approve,
             "Disable": self._disable,
             "Remove": lambda call: self._begin(call.text(0)),
             "Reload": self._reload,
@@ -111,6 +123,12 @@ class FakeKlpd:
             with manifest:
                 content += f", {name}={manifest.read().decode()}"
         return to_dictionary(to_plain(replace(VETOED, livepatch=f"{call.text(1)}={content}")))
+
+    def _approve(self, call: Call) -> object:
+        with call.file(0) as file:
+            content = file.read().decode()
+        seconds = call.number_under(2, SECONDS, 0, LONGEST_APPROVED)
+        return to_dictionary(to_plain(StandingApproval(content, "ab" * 32, call.text(1), call.uid, float(seconds))))
 
     def _apply(self, call: Call) -> str:
         return self._begin(_contents(call)[-1].rpartition("=")[2])

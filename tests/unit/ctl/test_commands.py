@@ -30,6 +30,7 @@ from klpd.report import (
     JobReport,
     JobState,
     PlanReport,
+    StandingApproval,
     Status,
     StepReport,
     StepState,
@@ -74,6 +75,9 @@ REFUSED = JobReport(
 )
 
 
+APPROVAL = StandingApproval("klp_v3", "ab" * 32, "lp.ko", 1000, 1772323200.0)
+
+
 @dataclass
 class Klpd:
     """A klpd that answers as it is told to, and remembers what was begun."""
@@ -84,6 +88,7 @@ class Klpd:
     events: tuple[JobEvent, ...] = (DONE,)
     transitions: list[TransitionReport] = field(default_factory=list)
     begun: list[Change] = field(default_factory=list)
+    approved: list[tuple[str, int]] = field(default_factory=list)
     canceled: int = 0
     reloads: int = 0
     gate: str = "closed"
@@ -97,6 +102,10 @@ class Klpd:
     def check(self, file: str) -> Assessment:
         assert file == "lp.ko"
         return self.assessment
+
+    def approve(self, file: str, seconds: int) -> StandingApproval:
+        self.approved.append((file, seconds))
+        return replace(APPROVAL, until=APPROVAL.until + seconds)
 
     def plan(self, change: Change) -> PlanReport:
         assert self.begun == [], "plans are shown before anything is begun"
@@ -241,6 +250,25 @@ def test_status_without_klpd_shows_the_kernels_livepatches_and_fails() -> None:
     with pytest.raises(DaemonUnavailableError):
         commands.run(Bare.STATUS, context)
     assert "klp_v2" in out.getvalue()
+
+
+def test_what_any_program_may_load_is_told_with_its_end_and_its_bytes() -> None:
+    klpd = Klpd()
+    outcome = run(requests.Approve("lp.ko", 600), klpd)
+    assert (outcome.status, klpd.approved) == (ExitStatus.OK, [("lp.ko", 600)])
+    assert "klp_v3: approved: any program may load it until 20" in outcome.out
+    assert "SHA-256 abababababababab..., by user 1000" in " ".join(outcome.out.split())
+
+
+def test_what_is_taken_back_is_said_to_be_approved_no_longer() -> None:
+    assert run(requests.Approve("lp.ko", 0), Klpd()).out == "klp_v3: not approved any longer\n"
+
+
+def test_the_status_tells_what_any_program_may_load_and_what_is_refused_all_the_same() -> None:
+    refused = replace(APPROVAL, livepatch="klp_v4", refused="the policy denies it")
+    outcome = run(Bare.STATUS, Klpd(status_=replace(STATUS, approvals=(APPROVAL, refused))))
+    assert "Approved for any program\nklp_v3: approved: " in outcome.out
+    assert "klp_v4: approved, and refused now: the policy denies it; it ends at" in outcome.out
 
 
 def test_list_has_a_line_for_each_livepatch() -> None:

@@ -124,6 +124,16 @@ def test_the_manifest_beside_the_file_goes_along(bus: str, tmp_path: Path) -> No
 
 
 @pytest.mark.usefixtures("klpd")
+def test_what_is_approved_is_an_open_file_for_so_many_seconds(bus: str, tmp_path: Path) -> None:
+    file = tmp_path / "lp.ko"
+    file.write_text("klp_fix")
+    done = run(bus, "approve", "--json", "--for", "2h", str(file))
+    assert done.returncode == ExitStatus.OK
+    told = json.loads(done.stdout)
+    assert (told["livepatch"], told["file"], told["until"]) == ("klp_fix", str(file), 7200)
+
+
+@pytest.mark.usefixtures("klpd")
 def test_several_files_are_handed_over_in_their_order(bus: str, tmp_path: Path) -> None:
     for name in ("b", "a"):
         (tmp_path / name).write_text(f"bytes of {name}")

@@ -23,6 +23,7 @@ from klpd.daemon.manager import Manager
 from klpd.daemon.planning import Planning
 from klpd.daemon.policies import Policies
 from klpd.daemon.record import Record
+from klpd.daemon.standing import StandingApprovals
 from klpd.daemon.store import Store
 from klpd.daemon.unfinished import Unfinished
 from klpd.daemon.watch import Watch
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from klpd.daemon.jobs import Job
+    from klpd.model import Livepatch
 
 ALLOW: Final = Ruling(Permission.ALLOW, Rule(RuleKind.POLICY, "/etc/klpd/policy.d/50-test.toml", 3))
 POLICY: Final = Policy(
@@ -58,6 +60,16 @@ CONTROL: Final = """
   </interface>
 </node>
 """
+
+
+class Unguarded:
+    """A kernel without a guard."""
+
+    def approve_for_all(self, _livepatch: Livepatch, _file: str, _until_ns: int) -> None:
+        return None
+
+    def take_back(self, _digest: str) -> None:
+        raise AssertionError("there is nothing to be taken back")
 
 
 class Server:
@@ -108,6 +120,7 @@ class Server:
             ),
             record=record,
             jobs=jobs,
+            standing=StandingApprovals(Unguarded(), store.find, folder / "approvals"),
             defences=lambda: (),
             drift=lambda: self.watch.drift,
             reload=lambda: self.watched,
