@@ -21,6 +21,8 @@ class MessageId(StrEnum):
     """A livepatch was let through that the policy denies, since it is in audit mode."""
     LOAD_UNGUARDED = "5f1de4ffd8d44a3a9ea0be1b8c3d9a52"
     """A livepatch was let through that nothing approves, since the gate is open."""
+    REFUSED_FILE_JUDGED = "94d1f7a63b0c4f2e8a5b60d7e31c9f82"
+    """A file that was refused since nobody had judged it was judged after that, or could not be."""
     APPROVAL_GIVEN = "3f7b0d5e9c2a4e61b8d4f0a6172c95be"
     """Somebody had a livepatch approved, for anybody to load for a time."""
     APPROVAL_TAKEN_BACK = "b06e2c91d47f4a3385c1e9f27a8d604f"

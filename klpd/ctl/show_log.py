@@ -21,6 +21,7 @@ _KINDS: Final = {
     MessageId.LOAD_APPROVED: ("approved", Tone.GOOD),
     MessageId.LOAD_AUDITED: ("audited", Tone.WARN),
     MessageId.LOAD_UNGUARDED: ("gate open", Tone.BAD),
+    MessageId.REFUSED_FILE_JUDGED: ("judged", Tone.PLAIN),
     MessageId.APPROVAL_GIVEN: ("approval", Tone.GOOD),
     MessageId.APPROVAL_TAKEN_BACK: ("approval", Tone.PLAIN),
     MessageId.WRITE_VETOED: ("vetoed", Tone.BAD),

@@ -192,6 +192,14 @@ class Enforcement:
                 break
         return judged
 
+    def look(self, data: bytes, file: str) -> Judged | None:
+        """The verdict on a file's bytes, by which nothing is approved; None if they are no livepatch.
+
+        Raises ModuleFormatError for what cannot be unpacked, and KernelError.
+        """
+        data = module.unpack(data, file=file)
+        return self._judge(data, file) if module.is_livepatch(data) else None
+
     def approve_for_all(self, livepatch: Livepatch, file: str, until_ns: int) -> Judged | None:
         """Let anybody load a livepatch until then (CLOCK_MONOTONIC), if the policy lets it in now; the verdict.
 

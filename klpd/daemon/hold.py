@@ -162,6 +162,10 @@ class Hold:
         """
         self._directories.watch(roots, done)
 
+    def watch_file(self, fd: int) -> None:
+        """Hold the openers of one open file, too, as long as it is there.  Raises KernelError."""
+        self._group.watch_file(fd)
+
     def responsive(self) -> bool:
         """Whether the hold's thread has come round since this was last asked: it answers in time only if it does."""
         came_round, self._came_round = self._came_round, False

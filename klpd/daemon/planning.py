@@ -12,12 +12,10 @@ from klpd.daemon.handed import read_files
 from klpd.errors import JobError, KlpdError, NoSuchLivepatchError, UsageError
 from klpd.judge.planner import plan_apply_all, plan_disable, plan_force, plan_remove, plan_revert
 from klpd.judge.ways import Source, assess
-from klpd.kernel.mounts import lies_in
 from klpd.model import same_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from klpd.daemon.handed import HandedOver, NamedFile
     from klpd.daemon.policies import Policies
@@ -35,7 +33,7 @@ ORIGINAL: Final = "original"
 class Planning:
     """Makes plans; `remember` keeps a livepatch that is to be loaded.  Every method may raise KlpdError.
 
-    `watched` gives the directories whose files are judged when they are opened, `gate` what is refused now.
+    `watched` tells of an open file whether it is judged when somebody opens it, `gate` what is refused now.
     """
 
     def __init__(
@@ -45,7 +43,7 @@ class Planning:
         store: Store,
         layouts: Layouts,
         remember: Callable[[Livepatch, bytes], None],
-        watched: Callable[[], tuple[Path, ...]],
+        watched: Callable[[int], bool],
         gate: Callable[[], Gate],
     ) -> None:
         self._kernel = kernel
@@ -59,7 +57,7 @@ class Planning:
     def check(self, file: NamedFile, manifests: Sequence[NamedFile], budget: int | None = None) -> Assessment:
         """The verdict on loading a file now, and what becomes of it by each way.  For `budget` see read_files."""
         descriptor, name = file
-        watched = lies_in(descriptor.fileno(), self._watched())
+        watched = self._watched(descriptor.fileno())
         (handed,) = self._read([file], manifests, budget)
         source = Source(name, watched, handed.packed, handed.distrust)
         return assess(self._kernel.stack(), handed.livepatch, self._policies.current, source, self._gate())

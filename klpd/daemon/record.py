@@ -44,6 +44,7 @@ _NOT_JUDGED: Final = (
     "stale: klpd had not judged it yet for the stack and the policy as they were then; while klpd runs, try again"
 )
 
+_BY_KLPCTL: Final = "load it with klpctl apply FILE, or have any program let load it with klpctl approve FILE"
 _NOT_AUTHORIZED: Final = NotAuthorizedError.dbus_name
 _MOST: Final = 10
 _SECONDS: Final = 60.0
@@ -115,6 +116,29 @@ class Record:
             self._let_in(who, name, fields, _why(judged, event), event.mode)
         elif event.verdict is not GuardVerdict.COMPRESSED:  # that one comes back decompressed, and is judged then
             self._vetoed(who, name, fields, _why(judged, event))
+
+    def refused_file_judged(self, file: str, judged: Judged, unwatched: str) -> None:
+        """A file that was refused, since nobody had judged it, was judged after that.
+
+        `unwatched` is why it will not be judged when it is opened again; empty if it will.
+        """
+        which = f"{file}, which was refused before it was judged"
+        level = logging.INFO
+        if judged.obstructed:
+            text = f"denied: {which}: {judged.reasons}"
+        elif unwatched:
+            text = f"allowed: {which}; it cannot be watched ({unwatched}), so {_BY_KLPCTL}"
+            level = logging.WARNING
+        else:
+            text = f"allowed now: {which}; load it again"
+        name = "" if judged.verdict is None else judged.verdict.livepatch
+        fields = {Field.LIVEPATCH: name, Field.DIGEST: judged.digest, **_judged_fields(judged)}
+        self._event(MessageId.REFUSED_FILE_JUDGED, level, text, fields)
+
+    def refused_file_not_judged(self, file: str, why: str) -> None:
+        """A file that was refused, since nobody had judged it, could not be judged after that either."""
+        text = f"not judged: {file}, which was refused before it was judged: {why}; {_BY_KLPCTL}"
+        self._event(MessageId.REFUSED_FILE_JUDGED, logging.WARNING, text, {Field.FILE: file})
 
     def load_answered(self, thread: Thread, judged: Judged, mode: GuardMode, *, refused: bool) -> None:
         """Where there is no guard: a livepatch that somebody loads from a file was let through or refused.
@@ -313,8 +337,7 @@ def _why_not(judged: Judged | None, event: GuardEvent) -> str:
         return (
             f"{event.verdict}: nobody has approved these bytes. A file is judged, and approved, when it is opened in a "
             "watched directory; these came from elsewhere, from memory, or before their verdict, which took longer "
-            "than hold-timeout (klpctl check tells a verdict, and approves nothing); load the file with klpctl apply "
-            "FILE"
+            f"than hold-timeout (klpctl check tells a verdict, and approves nothing); {_BY_KLPCTL}"
         )
     if judged.allowed:
         return f"{event.verdict}: its approval was used up, or was another process's; open the file anew"

@@ -34,14 +34,16 @@ from klpd.daemon.state_files import StateFiles
 from klpd.daemon.store import Store
 from klpd.daemon.transitions import Transitions
 from klpd.daemon.unfinished import Unfinished
+from klpd.daemon.unwatched import Unwatched
 from klpd.daemon.watch import Watch
-from klpd.errors import GuardError, KernelError, PolicyError
+from klpd.errors import GuardError, KernelError, KlpdError, PolicyError
 from klpd.judge.ways import Gate, gate_of
 from klpd.kernel import gate, sysfs
-from klpd.kernel.guard import Guard, GuardEvent, GuardState, TransitionEvent, WriteEvent
+from klpd.kernel.guard import Guard, GuardEvent, GuardState, RefusedFileEvent, TransitionEvent, WriteEvent
 from klpd.kernel.guard_abi import GuardMode, GuardVerdict
 from klpd.kernel.layouts import KernelLayouts
 from klpd.kernel.memory import KernelMemory
+from klpd.kernel.mounts import lies_in
 from klpd.kernel.uevents import ModuleEvents
 from klpd.module.search import watched_directories
 from klpd.policy import read_policy
@@ -111,6 +113,7 @@ class Daemon:
             drifted=lambda drift: self._loop.call_soon(lambda: self._manager.drift_found(drift)),
         )
         self._hold, self._no_hold = self._start_hold()
+        self._unwatched = Unwatched(self._enforcement.look, self._watch_file, self._record)
         self._releasing = None if self._hold is None else Releasing(self._loop, self._hold.group, self._hold.page)
         self._unfinished = Unfinished(files=self._files)
         self._jobs = Jobs(
@@ -134,7 +137,7 @@ class Daemon:
                 self._store,
                 self._layouts,
                 self._enforcement.remember,
-                watched=self._judged_at_open,
+                watched=self._is_judged_at_open,
                 gate=self._gate,
             ),
             record=self._record,
@@ -307,8 +310,15 @@ class Daemon:
     def _watched(self) -> tuple[Path, ...]:
         return watched_directories(self._policies.current.directories)
 
-    def _judged_at_open(self) -> tuple[Path, ...]:
-        return self._watched() if self._hold is not None and self._hold.alive else ()
+    def _is_judged_at_open(self, fd: int) -> bool:
+        if self._hold is None or not self._hold.alive:
+            return False
+        return lies_in(fd, self._watched()) or self._unwatched.watches(fd)
+
+    def _watch_file(self, fd: int) -> None:
+        if self._hold is None:
+            raise KlpdError(self._no_hold)
+        self._hold.watch_file(fd)
 
     def _gate(self) -> Gate:
         opened = self._guard_mode() is GuardMode.OFF
@@ -353,6 +363,11 @@ class Daemon:
             if event.verdict is GuardVerdict.ALLOWED:
                 self._store.approve(event.digest)
             self._record.load_decided(event, judged)
+            self._unwatched.loaded(event)
+        elif isinstance(event, RefusedFileEvent):
+            judged = self._enforcement.judged(event.digest)
+            if judged is None or judged.allowed:
+                self._unwatched.refused(event)
         elif isinstance(event, WriteEvent):
             verdict = self._enforcement.write_judged(event.livepatch, event.attribute, event.generation)
             self._record.write_decided(event, verdict)
@@ -413,6 +428,7 @@ class Daemon:
         if self._releasing is not None:
             self._releasing.close()
         self._watch.stop()
+        self._unwatched.stop()
         self._manager.stop()
         self._files.stop(_LAST_WRITES)
         self._record.tell_withheld(all_of_them=True)

@@ -107,6 +107,10 @@ class Fanotify:
         """Take back `watch`.  Raises KernelError: ENOENT where it is not watched."""
         self._mark(FAN_MARK_REMOVE | FAN_MARK_ONLYDIR, self._events | FAN_EVENT_ON_CHILD, directory, b".")
 
+    def watch_file(self, fd: int) -> None:
+        """Hold who opens (or reads) one open file, by whatever name.  Raises KernelError."""
+        self._mark(FAN_MARK_ADD, self._events, fd, None)
+
     def flush(self) -> None:
         """Hold nobody any more but who is held already.  Raises KernelError."""
         self._mark(FAN_MARK_FLUSH, 0, _AT_FDCWD, b"/")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Directories by their file handles, wherever they were moved to (name_to_handle_at(2)).
+"""Files and directories by their file handles, wherever they were moved to (name_to_handle_at(2)).
 
 Not every file system can tell (overlayfs cannot, for example).
 """
@@ -30,14 +30,14 @@ class _FileHandle(ctypes.Structure):
 
 @dataclass(frozen=True, slots=True)
 class Handle:
-    """A directory, by whatever name it goes."""
+    """A file or directory, by whatever name it goes."""
 
     type: int
     data: bytes
 
 
 def handle_of(fd: int) -> Handle | None:
-    """The handle of an open directory (O_PATH will do); None where there is none to be had."""
+    """The handle of an open file or directory (O_PATH will do); None where there is none to be had."""
     found = _FileHandle(handle_bytes=_LARGEST)
     mount = ctypes.c_int()
     if _libc().name_to_handle_at(fd, b"", ctypes.byref(found), ctypes.byref(mount), _AT_EMPTY_PATH) != 0:

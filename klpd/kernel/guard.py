@@ -44,6 +44,7 @@ from klpd.kernel.guard_abi import (
     GuardPermission,
     ModuleGoingEvent,
     Permit,
+    RefusedFileEvent,
     TransitionEvent,
     WriteEvent,
     is_of_bytes,
@@ -79,6 +80,7 @@ __all__ = [
     "Hook",
     "ModuleGoingEvent",
     "Permit",
+    "RefusedFileEvent",
     "TransitionEvent",
     "WriteEvent",
 ]

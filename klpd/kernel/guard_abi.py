@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
@@ -10,7 +11,7 @@ from typing import Final, Self
 
 from klpd.kernel.names import readable
 
-GUARD_ABI: Final = 4
+GUARD_ABI: Final = 5
 """GUARD_ABI in bpf/guard.h, to be raised with every change of it."""
 
 _CONFIG: Final = struct.Struct("=II32sQ")
@@ -22,6 +23,9 @@ _ENTERED: Final = struct.Struct("=32sQI4x")
 _LIVEPATCH: Final = struct.Struct("=56s")
 _COUNTERS: Final = struct.Struct("=QQQQQQ")
 _EVENT: Final = struct.Struct("=QQQIIIBBBBBB2x16s56s32s4xQ")
+_PART_SIZE: Final = 128
+_PARTS: Final = 16
+_PATH: Final = struct.Struct(f"=QII32s{_PARTS * _PART_SIZE}s")
 
 
 class GuardMode(StrEnum):
@@ -131,6 +135,21 @@ class GuardEvent:
     size: int
     digest: str
     token: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedFileEvent:
+    """Where the file lies whose load was just refused, since nobody had approved its bytes, or that is compressed, so
+    that its loader has to unpack it and come back.
+
+    `digest` is SHA-256 in hex, empty for what is compressed.  `file` is the path in the loader's mount namespace.
+    Not told of each: not where the path is very long, nor while the ring is rather full.
+    """
+
+    time_ns: int
+    pid: int
+    digest: str
+    file: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,11 +357,13 @@ class GuardCounters:
         return cls(*_COUNTERS.unpack(data))
 
 
-Event = GuardEvent | WriteEvent | TransitionEvent | ModuleGoingEvent
+Event = GuardEvent | RefusedFileEvent | WriteEvent | TransitionEvent | ModuleGoingEvent
 
 
 def parse_event(data: bytes) -> Event:
     """A record of the guard's ring.  Raises ValueError for bytes of another ABI."""
+    if len(data) == _PATH.size:
+        return _refused_file(data)
     if len(data) != _EVENT.size:
         raise ValueError(f"an event of {len(data)} bytes")
     (
@@ -394,3 +415,12 @@ def parse_event(data: bytes) -> Event:
         digest=digest.hex() if any(digest) else "",
         token=token,
     )
+
+
+def _refused_file(data: bytes) -> RefusedFileEvent:
+    time_ns, pid, parts, digest, names = _PATH.unpack(data)
+    if parts > _PARTS:
+        raise ValueError(f"a path of {parts} parts")
+    named = [names[at * _PART_SIZE : (at + 1) * _PART_SIZE].partition(b"\0")[0] for at in range(parts)]
+    file = os.fsdecode(b"/" + b"/".join(reversed(named)))
+    return RefusedFileEvent(time_ns, pid, digest.hex() if any(digest) else "", file)

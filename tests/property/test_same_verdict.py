@@ -20,6 +20,7 @@ from klpd.daemon.policies import Policies
 from klpd.daemon.store import Store
 from klpd.judge.rules import Manifest, Policy
 from klpd.judge.ways import Gate, by_apply, gate_of
+from klpd.kernel.mounts import lies_in
 from klpd.layout import known_layout
 from klpd.model import Declaration, Leftover, Load, Outcome, Stack
 from klpd.module import read_livepatch
@@ -147,7 +148,7 @@ def _check(case: Case, folder: Path) -> None:
         store,
         known_layout,
         lambda _livepatch, _data: None,
-        watched=lambda: (tree,),
+        watched=lambda fd: lies_in(fd, (tree,)),
         gate=lambda: gate(policy),
     )
 

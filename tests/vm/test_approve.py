@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Approvals that somebody asks for, on a real kernel: any program may load those bytes while the policy lets them in."""
+"""Approvals that somebody asks for, on a real kernel: any program may load those bytes if the policy lets them in."""
 
 from __future__ import annotations
 

@@ -22,6 +22,7 @@
 #include "recognise.h"
 
 #define LARGEST_DIGESTED (64ULL << 20)
+#define EVENTS_SIZE (256 << 10)
 
 /*
  * A transition ends in the kernel's worker only, which tries again a second after it has tried, rounded to a whole one
@@ -65,7 +66,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 256 << 10);
+	__uint(max_entries, EVENTS_SIZE);
 } events SEC(".maps");
 
 struct livepatch {
@@ -248,7 +249,61 @@ static __always_inline struct loader current_loader(void)
 	return (struct loader){ (__u64)task, BPF_CORE_READ(task, start_time) };
 }
 
-static __always_inline long gate(void *ctx, __u64 buf, __u64 size, __u8 way)
+/* The most steps to the root: from a name to its folder, or from a mount to what it is mounted on. */
+#define PATH_STEPS 32
+
+/*
+ * Tells where a file lies, from its name to the root of its mount namespace, if all of that can be told.  With half of
+ * the ring in use there is room for decisions only.
+ */
+static __always_inline void tell_path(struct file *file, struct sha256_digest *digest)
+{
+	struct mount *mount;
+	struct dentry *at;
+	struct guard_path *path;
+	int step, whole = 0;
+
+	if (bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) > EVENTS_SIZE / 2)
+		return;
+	path = bpf_ringbuf_reserve(&events, sizeof(*path), 0);
+	if (!path)
+		return;
+	path->parts = 0;
+	path->time_ns = bpf_ktime_get_ns();
+	path->tgid = bpf_get_current_pid_tgid() >> 32;
+	path->digest = *digest;
+	at = BPF_CORE_READ(file, f_path.dentry);
+	mount = (void *)BPF_CORE_READ(file, f_path.mnt) - bpf_core_field_offset(struct mount, mnt);
+	for (step = 0; step < PATH_STEPS; step++) {
+		struct dentry *folder = BPF_CORE_READ(at, d_parent);
+		struct mount *above;
+		__u32 part = path->parts;
+
+		if (at == BPF_CORE_READ(mount, mnt.mnt_root) || at == folder) {
+			above = BPF_CORE_READ(mount, mnt_parent);
+			if (above == mount) {
+				whole = path->parts > 0;
+				break;
+			}
+			at = BPF_CORE_READ(mount, mnt_mountpoint);
+			mount = above;
+			continue;
+		}
+		if (part >= PATH_PARTS)
+			break;
+		if (bpf_probe_read_kernel_str(path->names[part], PATH_PART_SIZE, BPF_CORE_READ(at, d_name.name)) >=
+		    PATH_PART_SIZE)
+			break;
+		path->parts = part + 1;
+		at = folder;
+	}
+	if (whole)
+		bpf_ringbuf_submit(path, 0);
+	else
+		bpf_ringbuf_discard(path, 0);
+}
+
+static __always_inline long gate(void *ctx, struct file *file, __u64 buf, __u64 size, __u8 way)
 {
 	__u64 asked_ns = bpf_ktime_get_ns();
 	struct pass pass = { .size = size };
@@ -304,16 +359,18 @@ static __always_inline long gate(void *ctx, __u64 buf, __u64 size, __u8 way)
 			bpf_probe_read_kernel_str(e->module, sizeof(e->module), (void *)seen.name);
 		bpf_ringbuf_submit(e, 0);
 	}
+	if (file && answer && (verdict == VERDICT_UNAPPROVED || verdict == VERDICT_COMPRESSED))
+		tell_path(file, &pass.bytes.digest);
 	return checked(answer);
 }
 
 /* finit_module(2), on whatever file. */
 SEC("lsm/kernel_post_read_file")
-long BPF_PROG(load_file, void *file, char *buf, __s64 size, int id)
+long BPF_PROG(load_file, struct file *file, char *buf, __s64 size, int id)
 {
 	if (id != bpf_core_enum_value(enum kernel_read_file_id, READING_MODULE))
 		return 0;
-	return gate(ctx, (__u64)buf, size, WAY_FILE);
+	return gate(ctx, file, (__u64)buf, size, WAY_FILE);
 }
 
 /* init_module(2). */
@@ -322,7 +379,7 @@ long BPF_PROG(load_buffer, char *buf, __s64 size, int id)
 {
 	if (id != bpf_core_enum_value(enum kernel_load_data_id, LOADING_MODULE))
 		return 0;
-	return gate(ctx, (__u64)buf, size, WAY_BUFFER);
+	return gate(ctx, 0, (__u64)buf, size, WAY_BUFFER);
 }
 
 static __always_inline struct kernfs_node *parent_of(struct kernfs_node *node)

@@ -5,7 +5,7 @@
 #include "kernel.h"
 #include "sha256.h"
 
-#define GUARD_ABI 4
+#define GUARD_ABI 5
 
 /* ENFORCE is 0: a guard that nobody has told anything is closed.  So is one told a mode that it does not know. */
 enum guard_mode {
@@ -150,6 +150,22 @@ struct guard_event {
 	__u64 token; /* of the approval that was used up */
 };
 
+#define PATH_PARTS 16
+#define PATH_PART_SIZE 128
+
+/*
+ * Follows the event of a load that was refused since nobody had approved the bytes (or that is answered with ENOSYS):
+ * where the file lies, for who can read it there.  A record of its own, since the ring would hold few events else.
+ */
+struct guard_path {
+	__u64 time_ns;
+	__u32 tgid;
+	__u32 parts;
+	struct sha256_digest digest; /* zero of what is compressed */
+	char names[PATH_PARTS][PATH_PART_SIZE]; /* the last part first; what is behind them is anything */
+};
+
+_Static_assert(sizeof(struct guard_path) == 2096, "as guard_abi.py has it");
 _Static_assert(sizeof(struct guard_config) == 48, "as guard_abi.py has it");
 _Static_assert(sizeof(struct approved_load) == 40, "as guard_abi.py has it");
 _Static_assert(sizeof(struct guard_approval) == 40, "as guard_abi.py has it");

@@ -28,6 +28,10 @@ enum {
 	BPF_ANY = 0,
 };
 
+enum {
+	BPF_RB_AVAIL_DATA = 0,
+};
+
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_endian.h>
@@ -116,9 +120,35 @@ struct inode {
 	void *i_private;
 };
 
+struct qstr {
+	const unsigned char *name;
+};
+
+struct dentry {
+	struct dentry *d_parent;
+	struct qstr d_name;
+};
+
+struct vfsmount {
+	struct dentry *mnt_root;
+};
+
+struct path {
+	struct vfsmount *mnt;
+	struct dentry *dentry;
+};
+
 struct file {
 	unsigned int f_mode;
 	struct inode *f_inode;
+	struct path f_path;
+};
+
+/* fs/mount.h */
+struct mount {
+	struct mount *mnt_parent;
+	struct dentry *mnt_mountpoint;
+	struct vfsmount mnt;
 };
 
 struct seq_file;

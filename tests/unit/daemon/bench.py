@@ -126,7 +126,7 @@ class Bench:
             self.store,
             known_layout,
             lambda _livepatch, _data: None,
-            watched=lambda: (),
+            watched=lambda _fd: False,
             gate=lambda: Gate.CLOSED,
         )
 

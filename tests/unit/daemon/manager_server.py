@@ -115,7 +115,7 @@ class Server:
                 store,
                 known_layout,
                 lambda _livepatch, _data: None,
-                watched=lambda: (),
+                watched=lambda _fd: False,
                 gate=lambda: Gate.CLOSED,
             ),
             record=record,

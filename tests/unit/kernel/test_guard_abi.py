@@ -28,6 +28,7 @@ from klpd.kernel.guard_abi import (
     Lock,
     ModuleGoingEvent,
     Permit,
+    RefusedFileEvent,
     TransitionEvent,
     Way,
     WriteEvent,
@@ -118,6 +119,14 @@ def test_a_decision_is_read_member_by_member() -> None:
         digest=DIGEST.hex(),
         token=17,
     )
+
+
+def test_where_a_refused_file_lies_is_read_from_its_name_to_the_root() -> None:
+    names = b"".join(name.ljust(128, b"\0") for name in (b"klp.ko\0and what was there", b"a b", b"caf\xe9", b"?"))
+    record = struct.pack("=QII32s2048s", 7, 10, 3, DIGEST, names)
+    assert parse_event(record) == RefusedFileEvent(7, 10, DIGEST.hex(), "/caf\udce9/a b/klp.ko")
+    packed = struct.pack("=QII32s2048s", 7, 10, 1, bytes(32), names)
+    assert parse_event(packed) == RefusedFileEvent(7, 10, "", "/klp.ko")
 
 
 @pytest.mark.parametrize("attribute", Attribute)
