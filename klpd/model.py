@@ -250,6 +250,8 @@ class Livepatch:
 
     `states` are those that the kernel will know.  `layout`: how it is known where everything is in the kernel's
     structures that it was read by; None where it was read by those of the tool that made it, or by none.
+    `parameters` (NAME=VALUE) are those that it is to be loaded with, and of which the rest is true; None: it is true
+    whatever a loader gives it.
     """
 
     name: str
@@ -269,11 +271,17 @@ class Livepatch:
     license: str | None = None
     signature: Signature | None = None
     declared: Declaration = UNDECLARED
+    parameters: tuple[str, ...] | None = None
 
     @property
     def carried(self) -> tuple[State, ...] | None:
         """Its states, real and declared; None where they cannot be known."""
         return carried_states(self.states, self.declared)
+
+    @property
+    def called(self) -> str:
+        """Its name, and the parameters that it is to be loaded with."""
+        return " ".join((self.name, *(self.parameters or ())))
 
     @property
     def kernel_release(self) -> str:

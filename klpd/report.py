@@ -15,6 +15,8 @@ JOB_INTERFACE = "org.klpd1.Job"
 LIVEPATCH_INTERFACE = "org.klpd1.Livepatch"
 MANIFESTS = "manifests"
 """The option that hands over the manifests of the files that a call is about."""
+PARAMETERS = "parameters"
+"""The option that has the parameters of the modules that a call is to load, NAME=VALUE, for each file an array."""
 SECONDS = "seconds"
 """The option that says for how long a livepatch is approved."""
 LONGEST_APPROVED = 7 * 86400

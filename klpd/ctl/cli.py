@@ -163,7 +163,12 @@ def _approve_options(command: argparse.ArgumentParser) -> None:
 
 
 def _files(command: argparse.ArgumentParser) -> None:
-    command.add_argument("files", metavar="FILE", nargs="+", help='a livepatch module (.ko); "-" is standard input')
+    command.add_argument(
+        "words",
+        metavar="FILE",
+        nargs="+",
+        help='a livepatch module (.ko), and maybe parameters of it, NAME=VALUE; "-" is standard input',
+    )
 
 
 def _livepatch(text: str) -> str:

@@ -19,6 +19,7 @@ from klpd.report import (
     BUS_NAME,
     MANAGER_INTERFACE,
     MANAGER_PATH,
+    PARAMETERS,
     SECONDS,
     PlanReport,
     StandingApproval,
@@ -27,7 +28,7 @@ from klpd.report import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from klpd.ctl.job_events import JobEvents
     from klpd.ctl.password import PasswordAgent
@@ -91,8 +92,8 @@ class BusService:
 
     def plan(self, change: Change) -> PlanReport:
         match change:
-            case Apply(files):
-                plan = self._applying("PlanApply", files)()
+            case Apply():
+                plan = self._applying("PlanApply", change)()
             case Disable(name) | Remove(name) | Revert(name) | Force(name):
                 plan = self._manager(f"Plan{_METHODS[type(change)]}", GLib.Variant("(s)", (to_utf8(name),)))
             case _:
@@ -102,8 +103,8 @@ class BusService:
     def start(self, change: Change) -> str:
         # Files are opened before: reading standard input may last, and Ctrl-C is to end it.
         match change:
-            case Apply(files):
-                call = self._applying("Apply", files)
+            case Apply():
+                call = self._applying("Apply", change)
             case Disable(name) | Remove(name) | Revert(name) | Force(name):
                 arguments = GLib.Variant("(sa{sv})", (to_utf8(name), {}))
                 call = partial(self._manager, _METHODS[type(change)], arguments)
@@ -142,12 +143,16 @@ class BusService:
 
         return JobEvents(self._connection, self._flags)
 
-    def _applying(self, method: str, files: Sequence[str]) -> Callable[[], object]:
+    def _applying(self, method: str, change: Apply) -> Callable[[], object]:
         """The call of a method that takes module files, which are open by then."""
         from klpd.ctl.handing import hand_over
 
-        handed = hand_over(files)
-        arguments = GLib.Variant("(a(hs)a{sv})", (handed.files, handed.options))
+        handed = hand_over(change.files)
+        options = dict(handed.options)
+        if change.parameters:
+            given = [[to_utf8(word) for word in each] for each in change.parameters]
+            options[PARAMETERS] = GLib.Variant("aas", given)
+        arguments = GLib.Variant("(a(hs)a{sv})", (handed.files, options))
         return partial(self._manager, method, arguments, descriptors=handed.descriptors)
 
     def _manager(

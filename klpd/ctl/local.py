@@ -94,7 +94,7 @@ class ThisMachine:
 
     def module(self, file: str) -> Livepatch:
         """What a module file describes by itself.  Raises UsageError and ModuleFormatError as `livepatch` does."""
-        livepatch, _packed, _watched = self._read(file, ())
+        livepatch, _loaded, _packed, _watched = self._read(file, ())
         return livepatch
 
     def assess(self, file: str) -> Assessment:
@@ -102,25 +102,32 @@ class ThisMachine:
 
         Raises what `livepatch` and `policy` do.
         """
+        from dataclasses import replace
+
         from klpd.judge.ways import Source, assess
         from klpd.module.search import watched_directories
 
         policy = self.policy()
-        module, packed, there = self._read(file, watched_directories(policy.directories))
+        module, loaded, packed, there = self._read(file, watched_directories(policy.directories))
         distrust = None if file == STANDARD_INPUT else _distrust(file)
         source = Source(name_of(file), there, packed, distrust)
-        return assess(self._stack(policy), self._declared(module, file), policy, source, self._gate(policy))
+        livepatch = self._declared(module, file)
+        applied = replace(loaded, declared=livepatch.declared)
+        return assess(self._stack(policy), livepatch, policy, source, self._gate(policy), applied)
 
     def _gate(self, policy: Policy) -> Gate:
         from klpd.ctl.alone import gate_here
 
         return gate_here(policy)
 
-    def _read(self, file: str, watched: Sequence[Path]) -> tuple[Livepatch, bool, bool]:
-        """A module file by itself, whether it is compressed, and whether it lies in one of these directories."""
+    def _read(self, file: str, watched: Sequence[Path]) -> tuple[Livepatch, Livepatch, bool, bool]:
+        """A module file by itself: with any parameters, and with none; whether it is compressed, and whether it lies in
+        one of these directories.
+        """
         from klpd.files import read_descriptor
         from klpd.kernel.mounts import lies_in
         from klpd.module import read_livepatch, unpack
+        from klpd.module.loaded import as_loaded
 
         name = name_of(file)
         fd = open_file(file)
@@ -130,7 +137,8 @@ class ThisMachine:
             there = lies_in(fd, watched)
         finally:
             os.close(fd)
-        return read_livepatch(data, file=name, layouts=self._layouts), data is not packed, there
+        livepatch = read_livepatch(data, file=name, layouts=self._layouts)
+        return livepatch, as_loaded(livepatch, lambda: data, (), name, self._layouts), data is not packed, there
 
     def _declared(self, module: Livepatch, file: str) -> Livepatch:
         from klpd.policy.beside import with_beside, with_declared

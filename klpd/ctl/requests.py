@@ -50,9 +50,11 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Apply:
-    """Load livepatches, in this order."""
+    """Load livepatches, in this order, each with parameters (NAME=VALUE)."""
 
     files: tuple[str, ...]
+    parameters: tuple[tuple[str, ...], ...] = ()
+    """For each file; empty where none has any."""
 
 
 @dataclass(frozen=True, slots=True)

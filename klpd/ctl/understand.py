@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Final, assert_never
 
 from klpd.ctl import requests
@@ -62,7 +63,7 @@ def _request(given: Namespace) -> Request:
 def _change(kind: str, given: Namespace) -> Change:
     match kind:
         case "apply":
-            return Apply(tuple(given.files))
+            return Apply(*_files_and_parameters(given.words))
         case "disable":
             return Disable(given.name)
         case "remove":
@@ -74,6 +75,24 @@ def _change(kind: str, given: Namespace) -> Change:
     raise ValueError(f"{kind} is no change")
 
 
+def _files_and_parameters(words: list[str]) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """Files, each with the words behind it that are parameters."""
+    files: list[tuple[str, list[str]]] = []
+    for word in words:
+        if files and is_parameter(word):
+            files[-1][1].append(word)
+        else:
+            files.append((word, []))
+    parameters = tuple(tuple(given) for _file, given in files)
+    return tuple(file for file, _given in files), parameters if any(parameters) else ()
+
+
+def is_parameter(word: str) -> bool:
+    """Whether a word is a module's parameter, as insmod(8) takes them, and no file: those may begin with "./"."""
+    name, equals, _value = word.partition("=")
+    return bool(equals and name) and name.isascii() and name.replace("-", "_").isidentifier()
+
+
 def files_of(request: Request) -> tuple[str, ...]:
     """The files that a request names, in their order."""
     match request:
@@ -83,7 +102,7 @@ def files_of(request: Request) -> tuple[str, ...]:
             return old, new
         case requests.ManifestCheck(manifest, module):
             return tuple(each for each in (manifest, module) if each)
-        case Plan(Apply(files)) | Perform(Apply(files)) | requests.PolicyCheck(files):
+        case Plan(Apply(files, _)) | Perform(Apply(files, _)) | requests.PolicyCheck(files):
             return files
     return ()
 
@@ -128,8 +147,10 @@ def words_of(request: Request, file: Callable[[str], str] = str) -> list[str]:
 
 def _change_words(change: Change, file: Callable[[str], str]) -> list[str]:
     match change:
-        case Apply(files):
-            return ["apply", "--", *map(file, files)]
+        case Apply(files, parameters):
+            given = parameters or ((),) * len(files)
+            words = [[file(each), *own] for each, own in zip(files, given, strict=True)]
+            return ["apply", "--", *chain.from_iterable(words)]
         case Disable(name):
             return ["disable", "--", name]
         case Remove(name):

@@ -78,6 +78,21 @@ class Call:
         options = self.arguments[index]
         return self._opened_all(options.get(key, []) if isinstance(options, dict) else None, f"option {key}")
 
+    def words_under(self, index: int, key: str) -> tuple[tuple[str, ...], ...]:
+        """The arrays of texts, declared as aas, under `key` of the options at `index`; none without such a key.
+
+        Raises UsageError where it is anything else, LimitError for too many.
+        """
+        options = self.arguments[index]
+        value = options.get(key, []) if isinstance(options, dict) else None
+        if not isinstance(value, list) or not all(isinstance(each, list) for each in value):
+            raise UsageError(f"option {key} is no array of arrays of texts")
+        if len(value) > _MOST_FILES or any(len(each) > _MOST_FILES for each in value):
+            raise LimitError(f"option {key} has too many; it can have {_MOST_FILES} at most, each of {_MOST_FILES}")
+        if not all(isinstance(word, str) and len(word) <= _LONGEST_TEXT for each in value for word in each):
+            raise UsageError(f"option {key} is no array of arrays of texts of at most {_LONGEST_TEXT} characters")
+        return tuple(tuple(each) for each in value)
+
     def number_under(self, index: int, key: str, default: int, most: int) -> int:
         """The number under `key` of the options at `index`, from 0 to `most`; `default` without such a key.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
@@ -13,6 +13,7 @@ from klpd import module
 from klpd.errors import LimitError, ModuleFormatError, NotAuthorizedError
 from klpd.files import read_descriptor, said_size
 from klpd.model import Livepatch
+from klpd.module.loaded import as_loaded
 from klpd.policy.beside import Handed, distrusted, manifest_path, read_handed, with_declared
 from klpd.policy.show import shown
 
@@ -31,9 +32,12 @@ _ROOT: Final = 0
 class HandedOver:
     """A livepatch with what is declared of it but by the site, its module's bytes, unpacked, and the manifests that
     came along.  `packed`: the file is compressed.
+
+    `livepatch` is true whatever a loader gives it as parameters, `loaded` of those that it was handed over with.
     """
 
     livepatch: Livepatch
+    loaded: Livepatch
     data: bytes
     manifests: tuple[Handed, ...] = ()
     packed: bool = False
@@ -55,8 +59,11 @@ def read_files(
     remembered: Callable[[str], Declaration | None],
     layouts: Layouts,
     budget: int | None = None,
+    parameters: Sequence[tuple[str, ...]] = (),
 ) -> tuple[HandedOver, ...]:
     """The livepatches in `files`, in their order, and what `manifests` declare of them; closes all of them.
+
+    `parameters` (NAME=VALUE) are those to load each with; none at all: each without any.
 
     The modules may have so many bytes in all as `budget` says, unpacked and as they are handed over; None: each what a
     livepatch may have.
@@ -64,14 +71,17 @@ def read_files(
     A manifest that is named as the one beside a file is for that file; any other is for whichever of the livepatches it
     names.  Of one without a manifest, what is `remembered` by its digest holds.
 
-    Raises ModuleFormatError, LimitError where they have more, and PolicyError where a manifest does not check or is for
-    none of them.
+    Raises ModuleFormatError, LimitError where they have more, UsageError for parameters that they do not have, and
+    PolicyError where a manifest does not check or is for none of them.
     """
     with ExitStack() as opened:
         for file, _name in (*files, *manifests):
             opened.enter_context(file)
         purse = _Budget(budget)
-        modules = [_Module.read(file, name, layouts, purse) for file, name in files]
+        of_each: Sequence[tuple[str, ...]] = parameters or ((),) * len(files)
+        modules = [
+            _Module.read(file, name, layouts, purse, given) for (file, name), given in zip(files, of_each, strict=True)
+        ]
         handed = [(name, read_handed(file.fileno(), shown(Path(name)))) for file, name in manifests]
     besides = {each.manifest for each in modules}
     for name, each in handed:
@@ -87,17 +97,19 @@ class _Module:
     """A file that was handed over; `manifest` is where the one beside it would be."""
 
     livepatch: Livepatch
+    loaded: Livepatch
     data: bytes
     packed: bool
     manifest: str
 
     @classmethod
-    def read(cls, file: BinaryIO, name: str, layouts: Layouts, budget: _Budget) -> _Module:
+    def read(cls, file: BinaryIO, name: str, layouts: Layouts, budget: _Budget, parameters: tuple[str, ...]) -> _Module:
         manifest = manifest_path(os.readlink(f"/proc/self/fd/{file.fileno()}"))
         packed = budget.read(file, name)
         data = budget.unpack(packed, name)
         livepatch = module.read_livepatch(data, file=name, layouts=layouts)
-        return cls(livepatch, data, data is not packed, manifest)
+        loaded = as_loaded(livepatch, lambda: data, parameters, name, layouts)
+        return cls(livepatch, loaded, data, data is not packed, manifest)
 
     def has(self, name: str, handed: Handed, besides: Container[str]) -> bool:
         return name == self.manifest if name in besides else handed.manifest.is_for(self.livepatch)
@@ -105,7 +117,8 @@ class _Module:
     def declared(self, own: Sequence[Handed], remembered: Callable[[str], Declaration | None]) -> HandedOver:
         manifests = [each.manifest for each in own]
         livepatch = with_declared(self.livepatch, manifests, remembered(self.livepatch.digest))
-        return HandedOver(livepatch, self.data, tuple(own), self.packed)
+        loaded = replace(self.loaded, declared=livepatch.declared)
+        return HandedOver(livepatch, loaded, self.data, tuple(own), self.packed)
 
 
 class _Budget:

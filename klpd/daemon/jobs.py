@@ -234,7 +234,7 @@ class Jobs:
         """A job that a former klpd left unfinished, to be enqueued; it tells at once how it was."""
         job = Job(
             saved.report,
-            lambda: saved.plan(self._store.find),
+            lambda: saved.plan(self._store.as_loaded),
             keep=self._keep,
             changed=self._job_changed,
             on_the_transition=saved.on_the_transition,

@@ -13,7 +13,8 @@ from klpd.daemon.running import Kernel
 from klpd.errors import JobError, KernelError, OvertakenError, VetoedError
 from klpd.judge.rules import Policy
 from klpd.judge.verdict import judge, obstructs
-from klpd.model import Disable, Force, Load, Remove, Reverse
+from klpd.model import Disable, Force, Livepatch, Load, Remove, Reverse
+from klpd.module.parameters import kernel_string
 
 if TYPE_CHECKING:
     from klpd.model import Action, Installed, Stack, Verdict
@@ -37,11 +38,15 @@ def veto(verdict: Verdict) -> VetoedError:
 
 @dataclass(frozen=True, slots=True)
 class JudgedKernel:
-    """A kernel that does only what the policy allows.  `data_of` gives the bytes of the livepatch with a digest."""
+    """A kernel that does only what the policy allows.
+
+    `data_of` gives the bytes of the livepatch with a digest; `loaded` is told of each that was loaded.
+    """
 
     kernel: Kernel
     policy: Callable[[], Policy]
     data_of: Callable[[str], bytes]
+    loaded: Callable[[Livepatch], None] = lambda _livepatch: None
 
     def do(
         self,
@@ -80,7 +85,9 @@ class JudgedKernel:
     def _write(self, action: Action, stack: Stack) -> None:
         match action:
             case Load(livepatch):
-                self.kernel.load(self.data_of(livepatch.digest), livepatch.name, stack)
+                parameters = kernel_string(livepatch.parameters or ())
+                self.kernel.load(self.data_of(livepatch.digest), livepatch.name, stack, parameters)
+                self.loaded(livepatch)
             case Disable(name):
                 self.kernel.set_enabled(name, enabled=False, judged=stack)
             case Reverse(name):

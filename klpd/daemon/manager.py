@@ -18,7 +18,7 @@ from klpd.daemon.job_objects import JobObjects, job_path
 from klpd.daemon.livepatch_objects import LivepatchObjects
 from klpd.daemon.object_manager import ObjectManager
 from klpd.daemon.takeout import TakeOut
-from klpd.errors import KlpdError, LimitError
+from klpd.errors import KlpdError, LimitError, UsageError
 from klpd.judge.rules import Permission
 from klpd.judge.ways import by_apply
 from klpd.plain import to_plain
@@ -27,6 +27,7 @@ from klpd.report import (
     MANAGER_INTERFACE,
     MANAGER_PATH,
     MANIFESTS,
+    PARAMETERS,
     SECONDS,
     PlanReport,
     Status,
@@ -34,7 +35,7 @@ from klpd.report import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from concurrent.futures import Executor
 
     from klpd.daemon.authority import Authority, Authorization
@@ -254,8 +255,10 @@ class Manager:
         return self._workers_for(call).submit(assessment)
 
     def _plan_apply(self, call: Call) -> Future[object]:
+        parameters = call.words_under(1, PARAMETERS)
         files, manifests = call.files(0), call.files_under(1, MANIFESTS)
-        return self._plan(call, lambda: self._planning.apply(files, manifests, _budget(call)))
+        _check_parameters(files, parameters)
+        return self._plan(call, lambda: self._planning.apply(files, manifests, parameters, _budget(call)))
 
     def _plan(self, call: Call, make: Callable[[], Plan]) -> Future[object]:
         def report() -> object:
@@ -271,11 +274,14 @@ class Manager:
         return self._workers if call.uid == _ROOT else self._others_worker
 
     def _apply(self, call: Call) -> object:
+        parameters = call.words_under(1, PARAMETERS)
         files, manifests = call.files(0), call.files_under(1, MANIFESTS)
-        about = ", ".join(name for _file, name in files)
+        _check_parameters(files, parameters)
+        of_each: Sequence[tuple[str, ...]] = parameters or ((),) * len(files)
+        about = ", ".join(" ".join((name, *own)) for (_file, name), own in zip(files, of_each, strict=True))
 
         def plan(uid: int) -> Plan:
-            return self._planning.apply_for(uid, files, manifests)
+            return self._planning.apply_for(uid, files, manifests, parameters)
 
         return self._begin(call, "apply", PolkitAction.APPLY, about, plan)
 
@@ -465,6 +471,11 @@ def _pass_on(ended: Future[_Answer], done: Future[object]) -> None:
         done.set_result(ended.result())
     else:
         done.set_exception(error)
+
+
+def _check_parameters(files: Sequence[object], parameters: Sequence[object]) -> None:
+    if parameters and len(parameters) != len(files):
+        raise UsageError(f"option {PARAMETERS} has {len(parameters)} arrays for {len(files)} files")
 
 
 def _budget(call: Call) -> int | None:

@@ -60,15 +60,28 @@ class Planning:
         watched = self._watched(descriptor.fileno())
         (handed,) = self._read([file], manifests, budget)
         source = Source(name, watched, handed.packed, handed.distrust)
-        return assess(self._kernel.stack(), handed.livepatch, self._policies.current, source, self._gate())
+        stack, policy = self._kernel.stack(), self._policies.current
+        return assess(stack, handed.livepatch, policy, source, self._gate(), handed.loaded)
 
-    def apply(self, files: Sequence[NamedFile], manifests: Sequence[NamedFile], budget: int | None = None) -> Plan:
-        """To load the files, in this order.  For `budget` see read_files."""
-        return self._applying(self._read(files, manifests, budget))
+    def apply(
+        self,
+        files: Sequence[NamedFile],
+        manifests: Sequence[NamedFile],
+        parameters: Sequence[tuple[str, ...]] = (),
+        budget: int | None = None,
+    ) -> Plan:
+        """To load the files, in this order, each with parameters.  For `budget` see read_files."""
+        return self._applying(self._read(files, manifests, budget, parameters))
 
-    def apply_for(self, uid: int, files: Sequence[NamedFile], manifests: Sequence[NamedFile]) -> Plan:
+    def apply_for(
+        self,
+        uid: int,
+        files: Sequence[NamedFile],
+        manifests: Sequence[NamedFile],
+        parameters: Sequence[tuple[str, ...]] = (),
+    ) -> Plan:
         """The same for a user who is going to have it done: what is to be loaded is remembered."""
-        handed = self._read(files, manifests)
+        handed = self._read(files, manifests, parameters=parameters)
         for each in handed:
             each.check_author(uid)
         for each in handed:
@@ -126,12 +139,16 @@ class Planning:
         return self._kernel.stack().transition
 
     def _read(
-        self, files: Sequence[NamedFile], manifests: Sequence[NamedFile], budget: int | None = None
+        self,
+        files: Sequence[NamedFile],
+        manifests: Sequence[NamedFile],
+        budget: int | None = None,
+        parameters: Sequence[tuple[str, ...]] = (),
     ) -> tuple[HandedOver, ...]:
-        return read_files(files, manifests, self._store.declared, self._layouts, budget)
+        return read_files(files, manifests, self._store.declared, self._layouts, budget, parameters)
 
     def _applying(self, handed: Sequence[HandedOver]) -> Plan:
-        return plan_apply_all(self._kernel.stack(), [each.livepatch for each in handed], self._policies.current)
+        return plan_apply_all(self._kernel.stack(), [each.loaded for each in handed], self._policies.current)
 
     def _stack_with(self, name: str) -> tuple[Stack, str]:
         """The stack, and what the livepatch is called there that somebody means by `name`."""
@@ -158,7 +175,7 @@ class Planning:
     def _remembered(self, moment: Moment) -> tuple[Livepatch, ...]:
         wanted = []
         for member in moment.members:
-            livepatch = None if member.digest is None else self._store.find(member.digest)
+            livepatch = None if member.digest is None else self._store.as_loaded(member.digest)
             if livepatch is None:
                 raise KlpdError(
                     f"klpd never saw the file of {member.name}, or has it no more, and so cannot load it again; "

@@ -50,8 +50,8 @@ class Kernel(Protocol):
 
     def stack(self) -> Stack: ...
 
-    def load(self, data: bytes, name: str, judged: Stack) -> None:
-        """Load these bytes."""
+    def load(self, data: bytes, name: str, judged: Stack, parameters: str) -> None:
+        """Load these bytes, with parameters as finit_module(2) takes them."""
         ...
 
     def set_enabled(self, name: str, *, enabled: bool, judged: Stack) -> None:
@@ -123,24 +123,24 @@ class RunningKernel:
             stack = self._looks.numbered(lambda: read_stack(self._memory, self._known))
         return stack_with_manifests(stack, self._policy())
 
-    def load(self, data: bytes, name: str, judged: Stack) -> None:
+    def load(self, data: bytes, name: str, judged: Stack, parameters: str) -> None:
         with KernelLog() as log:
             try:
-                self._load(data, name, judged)
+                self._load(data, name, judged, parameters)
             except KernelError as error:
                 if error.errno == errno.EPERM and self._is_other(judged):
                     raise OvertakenError(f"cannot load {name}") from error
                 raise KernelError(f"cannot load {name}", error.errno, log.complaints()) from error
 
-    def _load(self, data: bytes, name: str, judged: Stack) -> None:
+    def _load(self, data: bytes, name: str, judged: Stack, parameters: str) -> None:
         if self._guard is None:
-            modules.load_module(data, name)
+            modules.load_module(data, name, parameters)
             return
         digest = hashlib.sha256(data).digest()
         expires_ns = time.monotonic_ns() + _APPROVAL_NS
         self._guard.approve(digest, GuardApproval(expires_ns, judged.generation, judged.epoch), os.getpid())
         try:
-            modules.load_module(data, name)
+            modules.load_module(data, name, parameters)
         finally:
             self._guard.withdraw(digest)
 

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Final
 
 from klpd.daemon.state_files import AtOnce, boot_id, read_file, replace_file, set_aside
 from klpd.errors import KlpdError
+from klpd.layout import known_layout
 from klpd.model import same_name
+from klpd.module.loaded import as_loaded
 from klpd.plain import to_plain
 from klpd.remembered import DECLARED, LIVEPATCHES, STATE_DIRECTORY, read_remembered, with_remembered
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from klpd.daemon.state_files import Writing
+    from klpd.layout import Layouts
     from klpd.model import Declaration, Installed, Livepatch, Stack
 
 log = logging.getLogger(__name__)
@@ -76,6 +79,14 @@ class WayBack:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadedWith:
+    """The parameters that klpd loaded the livepatch with this digest with, the last time."""
+
+    digest: str
+    parameters: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class History:
     """What was in force since the boot with this id, the present last; and the digests of what was approved.
 
@@ -88,6 +99,17 @@ class History:
     moments: tuple[Moment, ...] = (Moment(),)
     approved: tuple[str, ...] = ()
     way_back: WayBack | None = None
+    loaded_with: tuple[LoadedWith, ...] = ()
+
+    def parameters_of(self, digest: str) -> tuple[str, ...]:
+        """Those that a livepatch was last loaded with, as far as klpd did it."""
+        return next((each.parameters for each in self.loaded_with if each.digest == digest), ())
+
+    def with_loaded(self, digest: str, parameters: tuple[str, ...]) -> History:
+        """With a livepatch loaded by klpd."""
+        others = tuple(each for each in self.loaded_with if each.digest != digest)
+        new = (LoadedWith(digest, parameters),) if parameters else ()
+        return replace(self, loaded_with=(*others, *new)[-_MOST_MOMENTS:])
 
     def then(self, moment: Moment) -> History:
         """With `moment` as the present.  That the file of a livepatch is known now, or is no longer, is no change."""
@@ -136,7 +158,8 @@ class History:
 class Store:
     """Remembered livepatches and the history; safe to use from any thread.
 
-    `declared` is called when something else is declared of a remembered livepatch than was before.
+    `layouts` are for livepatches that are read again.  `declared` is called when something else is declared of a
+    remembered livepatch than was before.
     """
 
     def __init__(
@@ -144,7 +167,9 @@ class Store:
         folder: Path = STATE_DIRECTORY,
         declared: Callable[[], object] = lambda: None,
         files: Writing | None = None,
+        layouts: Layouts = known_layout,
     ) -> None:
+        self._layouts = layouts
         self._files = files or AtOnce()
         self._declared_anew = declared
         self._folder = folder / LIVEPATCHES
@@ -263,6 +288,24 @@ class Store:
         with self._lock:
             if self._history.way_back is not None:
                 self._set_history(self._history.arrived())
+
+    def as_loaded(self, digest: str, parameters: tuple[str, ...] | None = None) -> Livepatch | None:
+        """A remembered livepatch as it is when klpd loads it with these parameters; None: those of the last time.
+
+        Raises KlpdError where its bytes are gone.
+        """
+        livepatch = self.find(digest)
+        if livepatch is None:
+            return None
+        given = self._history.parameters_of(digest) if parameters is None else parameters
+        return as_loaded(livepatch, lambda: self.read(digest), given, livepatch.name, self._layouts)
+
+    def loaded(self, livepatch: Livepatch) -> None:
+        """Note that klpd has loaded a livepatch."""
+        with self._lock:
+            history = self._history.with_loaded(livepatch.digest, livepatch.parameters or ())
+            if history != self._history:
+                self._set_history(history)
 
     def approve(self, digest: str) -> None:
         """Note that the livepatch with this digest was approved."""

@@ -42,11 +42,12 @@ _FORCE: Final = "force"
 
 @dataclass(frozen=True, slots=True)
 class SavedAction:
-    """An action of a plan; `digest` is that of the livepatch to load."""
+    """An action of a plan; `digest` is that of the livepatch to load, with `parameters`."""
 
     action: str
     livepatch: str
     digest: str | None = None
+    parameters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +113,8 @@ class SavedJob:
             len(self.report.steps),
         )
 
-    def plan(self, find: Callable[[str], Livepatch | None]) -> Plan:
-        """The plan again; `find` gives the livepatch with a digest.
+    def plan(self, find: Callable[[str, tuple[str, ...]], Livepatch | None]) -> Plan:
+        """The plan again; `find` gives the livepatch with a digest, as it is when it is loaded with parameters.
 
         Raises JobError where one is not to be had, or the actions are not those of the steps.
         """
@@ -198,16 +199,20 @@ def _actions(plan: Plan) -> tuple[SavedAction, ...]:
         SavedAction(
             type(each.action).__name__.lower(),
             target(each.action),
-            each.action.livepatch.digest if isinstance(each.action, Load) else None,
+            *_loaded(each.action),
         )
         for each in plan.steps
     )
 
 
-def _action(saved: SavedAction, find: Callable[[str], Livepatch | None]) -> Action:
+def _loaded(action: Action) -> tuple[str | None, tuple[str, ...]]:
+    return (action.livepatch.digest, action.livepatch.parameters or ()) if isinstance(action, Load) else (None, ())
+
+
+def _action(saved: SavedAction, find: Callable[[str, tuple[str, ...]], Livepatch | None]) -> Action:
     if saved.action in _ACTIONS:
         return _ACTIONS[saved.action](saved.livepatch)
-    livepatch = None if saved.digest is None else find(saved.digest)
+    livepatch = None if saved.digest is None else find(saved.digest, saved.parameters)
     if saved.action != _LOAD or livepatch is None:
         raise JobError(
             f"klpd was restarted before it loaded {saved.livepatch}, and does not have its file; apply it again"

@@ -88,11 +88,11 @@ class Daemon:
         self._guard, self._no_guard = _guard(self._policies.current.mode, stored)
         _store(self._guard, stored)
         self._files = StateFiles(lambda: self._loop.call_soon(self._tell_defences))
-        self._store = Store(declared=self._declared_changed, files=self._files)
+        self._layouts = KernelLayouts()
+        self._store = Store(declared=self._declared_changed, files=self._files, layouts=self._layouts)
         self._lost = LostEvents(files=self._files)
         self._memory, self._no_memory = _memory()
         self._transitions = Transitions()
-        self._layouts = KernelLayouts()
         # Whoever opens the first livepatch is not to wait for it.
         threading.Thread(target=self._layouts.load_running, name="layout", daemon=True).start()
         known = KnownLivepatches(self._store, self._watched, self._layouts, self._entered)

@@ -51,9 +51,11 @@ class Plan:
 
 def plan_apply(stack: Stack, livepatch: Livepatch, policy: Policy) -> Plan:
     """Load `livepatch` and clean up what it replaced."""
-    goal = f"apply {livepatch.name}"
+    goal = f"apply {livepatch.called}"
     installed = stack.settled.find(livepatch.name)
-    if installed is not None and same(installed, livepatch) and installed.enabled:
+    is_there = installed is not None and same(installed, livepatch) and installed.enabled
+    # With which parameters it came, nobody knows, and it takes no others.
+    if is_there and not livepatch.parameters:
         return Plan(goal, (), already=(livepatch.name,))
     return Plan(goal, judged(stack, loading(stack, livepatch), policy))
 
@@ -67,7 +69,7 @@ def plan_apply_all(stack: Stack, livepatches: Sequence[Livepatch], policy: Polic
         steps += plan.steps
         already += plan.already
         stack = after(stack, [each.action for each in plan.steps])
-    return Plan("apply " + ", ".join(each.name for each in livepatches), tuple(steps), tuple(already))
+    return Plan("apply " + ", ".join(each.called for each in livepatches), tuple(steps), tuple(already))
 
 
 def plan_force(stack: Stack, name: str, policy: Policy) -> Plan:

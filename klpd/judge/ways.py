@@ -59,8 +59,14 @@ class Source:
     distrust: str | None = None
 
 
-def assess(stack: Stack, livepatch: Livepatch, policy: Policy, source: Source, gate: Gate) -> Assessment:
-    """The verdict on loading `livepatch` now, and what becomes of it by each way."""
+def assess(
+    stack: Stack, livepatch: Livepatch, policy: Policy, source: Source, gate: Gate, applied: Livepatch | None = None
+) -> Assessment:
+    """The verdict on loading `livepatch` now, and what becomes of it by each way.
+
+    `applied` is what `klpctl apply` loads: the same without parameters, where others may give it any; None: no
+    different.
+    """
     verdict = judge(stack, Load(livepatch), policy)
     return Assessment(
         verdict.action,
@@ -69,7 +75,7 @@ def assess(stack: Stack, livepatch: Livepatch, policy: Policy, source: Source, g
         verdict.changes,
         verdict.findings,
         insmod=by_loader(verdict, source, gate),
-        apply=by_apply(plan_apply(stack, livepatch, policy), policy, source),
+        apply=by_apply(plan_apply(stack, applied or livepatch, policy), policy, source),
     )
 
 

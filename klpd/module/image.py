@@ -64,6 +64,7 @@ class Image:
         self._elf = elf
         self._relocation = struct.Struct(f"{elf.order}QQq")
         self._symbol = struct.Struct(f"{elf.order}IBBHQQ")
+        self._symbol_names = _OUTSIDE
         self._symbols = self._symbol_table()
         self._tables: dict[int, list[Section]] = {}
         for section in elf.sections:
@@ -73,6 +74,16 @@ class Image:
         self._relocations_left = MOST_RELOCATIONS
         self._sizes: dict[tuple[int, int], int] | None = None
         self._variables: list[tuple[int, int]] | None = None
+        self._put: dict[Place, int] = {}
+
+    @property
+    def order(self) -> str:
+        """The byte order, as `struct` writes it."""
+        return self._elf.order
+
+    def put(self, place: Place, content: bytes) -> None:
+        """Have other bytes at a place from now on."""
+        self._put.update({place + at: byte for at, byte in enumerate(content)})
 
     def pointers_to(self, wanted: Place) -> Iterator[Place]:
         """The places in initialised, writable data that will point to `wanted`."""
@@ -119,6 +130,17 @@ class Image:
             raise ModuleFormatError(f"a pointer in section {pointer.section} leads out of section {index}")
         return Place(index, offset)
 
+    def imported(self, pointer: Place) -> str:
+        """The name of the symbol of others that the pointer at a place will point to; empty where it does not."""
+        relocation = self._relocations_of(pointer.section).get(pointer.offset)
+        if relocation is None or relocation[0] & 0xFFFFFFFF != _POINTER.get(self._elf.machine) or relocation[1] != 0:
+            return ""
+        index = relocation[0] >> 32
+        if self._symbol_at(index)[0] != _OUTSIDE:
+            return ""
+        name_at = self._symbol.unpack_from(self._symbols, index * self._symbol.size)[0]
+        return self.string(Place(self._symbol_names, name_at))
+
     def is_relocated(self, place: Place, size: int) -> bool:
         """Whether a relocation, of whatever kind, may change any of `size` bytes."""
         relocations = self._relocations_of(place.section)
@@ -133,7 +155,10 @@ class Image:
             raise OutsideError(f"its data goes on where section {section.index} ends")
         if self.is_relocated(place, size):
             return None
-        return int.from_bytes(self._elf.data[at : at + size], "little" if self._elf.order == "<" else "big")
+        content = self._elf.data[at : at + size]
+        if self._put:
+            content = bytes(self._put.get(place + each, byte) for each, byte in enumerate(content))
+        return int.from_bytes(content, "little" if self._elf.order == "<" else "big")
 
     def string(self, place: Place) -> str:
         """The string that begins at a place."""
@@ -202,6 +227,7 @@ class Image:
         count = tables[0].size // self._symbol.size
         if count > MOST_SYMBOLS:
             raise ModuleFormatError(f"it has {count} symbols, and more than {MOST_SYMBOLS} are not read")
+        self._symbol_names = tables[0].link
         return self._elf.content(tables[0])[: count * self._symbol.size]
 
     def _symbol_of(self, info: int) -> tuple[int, int]:

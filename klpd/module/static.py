@@ -83,7 +83,7 @@ class _Reader:
         self._layout = layout
         self._sizes = _possible_sizes(layout)
         self._object_sizes = frozenset(each.object for each in self._sizes)
-        self._traces = Traces(structures.elf, structures.image)
+        self._traces = Traces(structures.elf, structures.image, structures.parameters)
         self._extents: list[_Extent] = []  # of the arrays that were read
 
     def is_patch(self, place: Place) -> bool:

@@ -11,12 +11,13 @@ from klpd.model import Format, Function, Object, State
 from klpd.module.elf import SHF_ALLOC, SHF_EXECINSTR
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from klpd.layout import KernelLayout
     from klpd.model import Callback
     from klpd.module.elf import Elf, Section
     from klpd.module.image import Image, Place
+    from klpd.module.parameters import Parameter
 
 MOST_ENTRIES: Final = 1 << 14
 """Of all states, objects, functions and callbacks of a livepatch, with the entries that end them."""
@@ -43,10 +44,19 @@ class UnfamiliarError(Exception):
 class Structures:
     """The structures in a module whose `struct module` is at the place `module`, with a bound on how many are read.
 
-    `layout` is that of the kernel that the module is for; to ask for it may take a while.
+    `layout` is that of the kernel that the module is for; to ask for it may take a while.  `parameters` are those of
+    the module that may have any value.
     """
 
-    def __init__(self, elf: Elf, image: Image, module: Place, layout: Callable[[], KernelLayout]) -> None:
+    def __init__(
+        self,
+        elf: Elf,
+        image: Image,
+        module: Place,
+        layout: Callable[[], KernelLayout],
+        parameters: Sequence[Parameter] = (),
+    ) -> None:
+        self.parameters = parameters
         self.elf = elf
         self.image = image
         self.module = module

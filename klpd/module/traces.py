@@ -18,17 +18,16 @@ from klpd.module.elf import SHF_EXECINSTR
 from klpd.module.image import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from klpd.module.elf import Elf, Section
     from klpd.module.image import Image
+    from klpd.module.parameters import Parameter
 
 MOST_TRACES: Final = 1 << 17
 """The livepatches of distributions have some thousands."""
 _WIDEST: Final = 8
 """Bytes that one instruction of the kernel's, or one parameter, changes."""
-_PARAMETER: Final = 40
-_PARAMETER_VALUE: Final = 32
 _INDIRECT: Final = 48
 """Bytes of a struct kparam_array, which has the pointer to its values among others; kparam_string has fewer."""
 
@@ -55,15 +54,17 @@ class _Traces:
 
 
 class Traces:
-    """All traces in a module; they are looked for when they are first asked for.
+    """All traces in a module; they are looked for when they are first asked for.  `parameters` are those that may have
+    any value.
 
     A trace ends with the variable in which it begins, where the symbols tell of that.  Raises ModuleFormatError as
     Image does.
     """
 
-    def __init__(self, elf: Elf, image: Image) -> None:
+    def __init__(self, elf: Elf, image: Image, parameters: Sequence[Parameter]) -> None:
         self._elf = elf
         self._image = image
+        self._parameters = parameters
         self._traces: dict[int, list[tuple[int, int]]] | None = None
         self._found: dict[int, _Traces] = {}
 
@@ -137,12 +138,10 @@ class Traces:
         return 0
 
     def _of_parameters(self) -> Iterator[tuple[int, int, int]]:
-        for section in self._elf.named(b"__param"):
-            for at in range(_PARAMETER_VALUE, section.size, _PARAMETER):
-                value = self._image.target(Place(section.index, at))
-                if value is not None:
-                    yield self._extent(value, _WIDEST)
-                    yield from self._indirect(value)
+        for each in self._parameters:
+            if each.value is not None:
+                yield self._extent(each.value, _WIDEST)
+                yield from self._indirect(each.value)
 
     def _indirect(self, described: Place) -> Iterator[tuple[int, int, int]]:
         """Where the values of a parameter are that are described at a place (struct kparam_array, kparam_string)."""

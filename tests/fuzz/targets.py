@@ -22,7 +22,7 @@ from klpd import module
 from klpd.daemon.state_files import boot_id
 from klpd.daemon.store import History, Member, Moment, Store
 from klpd.daemon.unfinished import Unfinished
-from klpd.errors import JobError, ModuleFormatError, PolicyError
+from klpd.errors import KlpdError, ModuleFormatError, PolicyError
 from klpd.judge.planner import Plan
 from klpd.judge.steps import Step
 from klpd.model import Decision, Livepatch, Load, Remove, Verdict
@@ -160,8 +160,8 @@ def read_kept(data: bytes) -> None:
         store = Store(folder)
         json.dumps(to_plain(store.history))
         for job in Unfinished(folder).jobs:
-            with suppress(JobError):
-                job.plan(store.find)
+            with suppress(KlpdError):
+                job.plan(store.as_loaded)
 
 
 @functools.cache

@@ -61,9 +61,9 @@ class FakeKernel:
                 self._left -= 1
         return self.now
 
-    def load(self, data: bytes, name: str, judged: Stack | None = None) -> None:
+    def load(self, data: bytes, name: str, judged: Stack | None = None, parameters: str = "") -> None:
         self._come_to_write(judged)
-        self.calls.append(f"load {name}")
+        self.calls.append(f"load {name} {parameters}".strip())
         wanted = self.files[data.decode()]
         moving = replace(Installed.expected(wanted), transition=True)
         settled = self.now.after(Load(wanted))

@@ -18,6 +18,8 @@ from tests.builders import livepatch, policy, stack
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from klpd.model import Livepatch
+
 ONE, TWO = livepatch("klp_one"), livepatch("klp_two")
 PLAN = plan_apply(stack().after(plan_apply(stack(), ONE, policy()).steps[0].action), TWO, policy())
 REPORT = JobReport(
@@ -31,11 +33,19 @@ REPORT = JobReport(
 KNOWN = {each.digest: each for each in (ONE, TWO)}
 
 
+def known(digest: str, _parameters: tuple[str, ...]) -> Livepatch | None:
+    return KNOWN.get(digest)
+
+
+def nothing(_digest: str, _parameters: tuple[str, ...]) -> None:
+    return None
+
+
 def test_a_job_is_there_again_with_its_plan(tmp_path: Path) -> None:
     Unfinished(tmp_path).note(REPORT, PLAN)
     (saved,) = Unfinished(tmp_path).jobs
     assert saved.report == REPORT
-    assert [each.action for each in saved.plan(KNOWN.get).steps] == [each.action for each in PLAN.steps]
+    assert [each.action for each in saved.plan(known).steps] == [each.action for each in PLAN.steps]
     assert Unfinished(tmp_path).last_id == 7
 
 
@@ -73,7 +83,7 @@ def test_progress_alone_is_not_written(tmp_path: Path) -> None:
 def test_a_livepatch_whose_file_is_gone_is_named(tmp_path: Path) -> None:
     Unfinished(tmp_path).note(REPORT, PLAN)
     with pytest.raises(JobError, match="before it loaded klp_two, and does not have its file"):
-        Unfinished(tmp_path).jobs[0].plan(lambda _digest: None)
+        Unfinished(tmp_path).jobs[0].plan(nothing)
 
 
 def test_a_job_whose_actions_are_not_those_of_its_steps_is_not_planned_again(tmp_path: Path) -> None:
@@ -82,7 +92,7 @@ def test_a_job_whose_actions_are_not_those_of_its_steps_is_not_planned_again(tmp
     del saved["jobs"][0]["actions"][0]
     (tmp_path / "jobs").write_text(json.dumps(saved))
     with pytest.raises(JobError, match="1 actions for 2 steps; ask for it again"):
-        Unfinished(tmp_path).jobs[0].plan(KNOWN.get)
+        Unfinished(tmp_path).jobs[0].plan(known)
 
 
 @pytest.mark.parametrize("change", [{"boot_id": "another"}, {"jobs": 5}], ids=["of another boot", "of another shape"])
