@@ -280,6 +280,27 @@ def test_what_is_too_big_to_digest_is_refused(closed: Lab) -> None:
     assert [each["verdict"] for each in closed("events")] == ["too-big"]
 
 
+def test_a_refusal_tells_where_the_file_lies_as_its_loader_sees_it(closed: Lab) -> None:
+    path, digest = closed.livepatch(NAME), hashlib.sha256(livepatch_bytes(NAME)).hexdigest()
+    deep = "/mnt/" + "/".join("abcdefghijklmnopq")
+    closed.host.run(
+        f"mkdir -p /mnt/over /mnt/a/b {deep} && mount -t tmpfs none /mnt/over && mkdir '/mnt/over/c d' && "
+        f"mount --bind '/mnt/over/c d' /mnt/a/b && cp {path} /mnt/a/b/lp.ko && cp {path} {deep}/lp.ko && "
+        f"cp {path} /mnt/{'x' * 200}.ko && xz --keep --check=crc32 {path}",
+        check=True,
+    )
+    for file in ("/mnt/a/b/lp.ko", "/mnt/over/c d/lp.ko", path, f"{deep}/lp.ko", f"/mnt/{'x' * 200}.ko"):
+        assert closed.load("file", file) == "EPERM"
+    closed.load("memfd", path)
+    closed.load("compressed-file", f"{path}.xz")
+    # Nothing of what has no path, or one that is too long for the record.
+    told = closed("files")
+    assert told == {"/mnt/a/b/lp.ko": digest, "/mnt/over/c d/lp.ko": digest, path: digest, f"{path}.xz": ""}
+    closed("approve", path, MINUTE)
+    assert closed.load("file", path) == "ok"
+    assert closed("files") == {}, "nothing is told of what is let in"
+
+
 def test_compressed_bytes_are_left_to_the_loader_to_decompress(closed: Lab) -> None:
     path = closed.livepatch(NAME)
     closed.host.run(f"xz --keep --check=crc32 {path}", check=True)

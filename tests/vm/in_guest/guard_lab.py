@@ -34,6 +34,7 @@ from klpd.kernel.guard import (
     GuardMode,
     GuardPermission,
     Permit,
+    RefusedFileEvent,
 )
 from klpd.kernel.layouts import KernelLayouts
 from klpd.kernel.memory import KernelMemory
@@ -283,7 +284,14 @@ def withdraw(path: str) -> bool:
 
 
 def events() -> object:
-    return to_plain(Guard().read_events())
+    """But for those that tell where a file lies."""
+    return to_plain([each for each in Guard().read_events() if not isinstance(each, RefusedFileEvent)])
+
+
+def files() -> object:
+    """Where the files lie that were refused: path -> digest."""
+    read = Guard().read_events()
+    return {each.file: each.digest for each in read if isinstance(each, RefusedFileEvent)}
 
 
 def counters() -> object:
@@ -350,7 +358,7 @@ STEPS: dict[str, Callable[..., object]] = {
     for each in (
         load, evade, load_at_once, load_until, close, take_over, status, test, remove, lose_pins, set_mode, approve,
         approve_many, approve_others, orphan, permit_writes, next_epoch, entered, write_as_judged,
-        writes_around_a_try, withdraw, events,
+        writes_around_a_try, withdraw, events, files,
         counters, digests, patches, layout, tasks, costs, verifier,
     )
 }  # fmt: skip
