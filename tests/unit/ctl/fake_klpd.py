@@ -29,6 +29,7 @@ from klpd.report import (
     MANAGER_INTERFACE,
     MANAGER_PATH,
     MANIFESTS,
+    PARAMETERS,
     SECONDS,
     JobState,
     StandingApproval,
@@ -112,7 +113,9 @@ class FakeKlpd:
         return to_dictionary(to_plain(self._transitions.pop() if self._transitions else {}))
 
     def _plan_apply(self, call: Call) -> object:
-        return to_dictionary(to_plain(replace(PLAN, goal=f"apply {', '.join(_contents(call))}")))
+        given = [" ".join(each) for each in call.words_under(1, PARAMETERS)]
+        goal = f"apply {', '.join(_contents(call))}" + (f" with {given}" if given else "")
+        return to_dictionary(to_plain(replace(PLAN, goal=goal)))
 
     def _check(self, call: Call) -> object:
         with call.file(0) as file:

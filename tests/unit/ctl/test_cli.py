@@ -39,6 +39,10 @@ from klpd.ctl.understand import words_of
         ("plan revert --to original", Plan(Revert("original"))),
         ("apply lp.ko", Perform(Apply(("lp.ko",)), confirmed=True)),
         ("apply b.ko a.ko -", Perform(Apply(("b.ko", "a.ko", "-")), confirmed=True)),
+        ("apply lp.ko a=1 b-c=", Perform(Apply(("lp.ko",), (("a=1", "b-c="),)), confirmed=True)),
+        ("apply a.ko ./b=1 x=2 c/d=3", Perform(Apply(("a.ko", "./b=1", "c/d=3"), ((), ("x=2",), ())), confirmed=True)),
+        ("plan apply a.ko b.ko x=2", Plan(Apply(("a.ko", "b.ko"), ((), ("x=2",))))),
+        ("apply a=1", Perform(Apply(("a=1",)), confirmed=True)),
         ("disable klp_v1", Perform(Disable("klp_v1"), confirmed=True)),
         ("remove klp_v1", Perform(Remove("klp_v1"), confirmed=True)),
         ("revert", Perform(Revert(""), confirmed=False)),
@@ -73,8 +77,16 @@ def test_commands(words: str, request_: requests.Request) -> None:
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1)
 FILES = st.lists(TEXTS, min_size=1).map(tuple)
+WORDS = st.from_regex(r"[a-z][a-z_-]*=[ -~]*", fullmatch=True)
+PLAIN = TEXTS.filter(lambda each: "=" not in each)
+LOADED = st.lists(st.tuples(PLAIN, st.lists(WORDS).map(tuple)), min_size=1).map(
+    lambda files: Apply(
+        tuple(file for file, _given in files),
+        tuple(given for _file, given in files) if any(given for _file, given in files) else (),
+    )
+)
 CHANGES = st.one_of(
-    st.builds(Apply, FILES),
+    LOADED,
     st.builds(Disable, TEXTS),
     st.builds(Remove, TEXTS),
     st.builds(Revert, st.just("") | TEXTS),

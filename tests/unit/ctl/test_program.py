@@ -142,6 +142,14 @@ def test_several_files_are_handed_over_in_their_order(bus: str, tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("klpd")
+def test_parameters_go_along_with_their_files(bus: str, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+    done = run(bus, "plan", "apply", str(tmp_path / "a"), str(tmp_path / "b"), "x=1", "y=a b")
+    assert done.stdout.splitlines()[0].endswith("with ['', 'x=1 y=a b']")
+
+
+@pytest.mark.usefixtures("klpd")
 def test_standard_input_is_a_file_too(bus: str) -> None:
     done = run(bus, "check", "-", stdin="bytes of the module")
     assert done.stdout.endswith("standard input=bytes of the module: vetoed\n")

@@ -114,7 +114,7 @@ INFO(name, "example");
 INFO(livepatch, "Y");
 INFO(vermagic, "6.1.0 SMP mod_unload ");
 INFO(depends, "");
-#ifdef REPLACE_PARAMETER
+#if defined(REPLACE_PARAMETER) || defined(PARAMETERS)
 INFO(parmtype, "replace:bool");
 #endif
 
@@ -276,10 +276,10 @@ struct kernel_param {
 	unsigned char flags;
 	void *arg;
 };
-extern const char param_ops_bool[];
-#define PARAMETER(to) \
-	static const struct kernel_param parameter SECTION("__param") __attribute__((aligned(8))) = { \
-		"p", &__this_module, param_ops_bool, 0644, -1, 0, to \
+extern const char param_ops_bool[], param_ops_uint[], param_array_ops[];
+#define PARAMETER(name, ops, to) \
+	static const struct kernel_param name##_parameter SECTION("__param") __attribute__((aligned(8))) = { \
+		#name, &__this_module, ops, 0644, -1, 0, to \
 	}
 struct kparam_array {
 	unsigned int max, elemsize;
@@ -288,15 +288,20 @@ struct kparam_array {
 	void *elem;
 };
 #ifdef PARAMETER_REPLACE
-PARAMETER(&patch.replace);
+PARAMETER(p, param_ops_bool, &patch.replace);
 #elif defined(PARAMETER_VERSION)
-PARAMETER(&states[1].version);
+PARAMETER(p, param_ops_uint, &states[1].version);
 #elif defined(PARAMETER_ARRAY)
 static const struct kparam_array several = { 2, 4, 0, param_ops_bool, &states[0].version };
-PARAMETER((void *)&several);
+PARAMETER(p, param_array_ops, (void *)&several);
+#elif defined(PARAMETER_OF_ITS_OWN)
+PARAMETER(p, &states, &states[1].version);
+#elif defined(PARAMETERS)
+PARAMETER(a_version, param_ops_uint, &states[1].version);
+PARAMETER(replace, param_ops_bool, &patch.replace);
 #elif defined(PARAMETER_ELSEWHERE)
 static int elsewhere;
-PARAMETER(&elsewhere);
+PARAMETER(p, param_ops_uint, &elsewhere);
 #endif
 
 int klp_enable_patch(struct klp_patch *);
