@@ -282,7 +282,7 @@ def test_what_is_too_big_to_digest_is_refused(closed: Lab) -> None:
 
 def test_a_refusal_tells_where_the_file_lies_as_its_loader_sees_it(closed: Lab) -> None:
     path, digest = closed.livepatch(NAME), hashlib.sha256(livepatch_bytes(NAME)).hexdigest()
-    deep = "/mnt/" + "/".join("abcdefghijklmnopq")
+    deep = "/mnt/" + "/".join("ABCDEFGHIJKLMNOPQ")
     closed.host.run(
         f"mkdir -p /mnt/over /mnt/a/b {deep} && mount -t tmpfs none /mnt/over && mkdir '/mnt/over/c d' && "
         f"mount --bind '/mnt/over/c d' /mnt/a/b && cp {path} /mnt/a/b/lp.ko && cp {path} {deep}/lp.ko && "
