@@ -403,7 +403,7 @@ class Jobs:
 
     def _sequence(self, job: Job, meanwhile: Callable[[], bool] | None = None) -> Sequence:
         return Sequence(
-            JudgedKernel(self._kernel, self._policy, self._store.read),
+            JudgedKernel(self._kernel, self._policy, self._store.read, self._store.loaded),
             self._store.approve,
             job,
             job.cancel,

@@ -13,7 +13,7 @@ from klpd.daemon.running import Kernel
 from klpd.errors import JobError, KernelError, OvertakenError, VetoedError
 from klpd.judge.rules import Policy
 from klpd.judge.verdict import judge, obstructs
-from klpd.model import Disable, Force, Livepatch, Load, Remove, Reverse
+from klpd.model import Disable, Force, Load, Remove, Reverse
 from klpd.module.parameters import kernel_string
 
 if TYPE_CHECKING:
@@ -40,13 +40,14 @@ def veto(verdict: Verdict) -> VetoedError:
 class JudgedKernel:
     """A kernel that does only what the policy allows.
 
-    `data_of` gives the bytes of the livepatch with a digest; `loaded` is told of each that was loaded.
+    `data_of` gives the bytes of the livepatch with a digest; `loading` is told of each that is to be loaded, and the
+    parameters.
     """
 
     kernel: Kernel
     policy: Callable[[], Policy]
     data_of: Callable[[str], bytes]
-    loaded: Callable[[Livepatch], None] = lambda _livepatch: None
+    loading: Callable[[str, tuple[str, ...]], None] = lambda _digest, _parameters: None
 
     def do(
         self,
@@ -86,8 +87,10 @@ class JudgedKernel:
         match action:
             case Load(livepatch):
                 parameters = kernel_string(livepatch.parameters or ())
-                self.kernel.load(self.data_of(livepatch.digest), livepatch.name, stack, parameters)
-                self.loaded(livepatch)
+                data = self.data_of(livepatch.digest)
+                # Before it is there: whoever looks then is to know with which.
+                self.loading(livepatch.digest, livepatch.parameters or ())
+                self.kernel.load(data, livepatch.name, stack, parameters)
             case Disable(name):
                 self.kernel.set_enabled(name, enabled=False, judged=stack)
             case Reverse(name):

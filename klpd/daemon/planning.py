@@ -175,7 +175,7 @@ class Planning:
     def _remembered(self, moment: Moment) -> tuple[Livepatch, ...]:
         wanted = []
         for member in moment.members:
-            livepatch = None if member.digest is None else self._store.as_loaded(member.digest)
+            livepatch = None if member.digest is None else self._store.as_loaded(member.digest, member.parameters)
             if livepatch is None:
                 raise KlpdError(
                     f"klpd never saw the file of {member.name}, or has it no more, and so cannot load it again; "

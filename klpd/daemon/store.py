@@ -42,10 +42,14 @@ _MOST_DECLARED: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A livepatch that was in force; without a digest its file was never seen, and it cannot be loaded again."""
+    """A livepatch that was in force; without a digest its file was never seen, and it cannot be loaded again.
+
+    `parameters` are those that it was loaded with, if klpd did it.
+    """
 
     name: str
     digest: str | None = None
+    parameters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,7 @@ class Moment:
     def known_with(self, other: Moment) -> Moment:
         """With the digests that only the other one has, which is like it."""
         pairs = zip(self.members, other.members, strict=True)
-        return Moment(tuple(Member(ours.name, ours.digest or theirs.digest) for ours, theirs in pairs))
+        return Moment(tuple(replace(ours, digest=ours.digest or theirs.digest) for ours, theirs in pairs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,11 +276,15 @@ class Store:
 
     def observe(self, stack: Stack) -> None:
         """Note what is in force now; call it when no transition runs."""
-        moment = Moment(tuple(Member(each.name, each.digest) for each in stack.livepatches))
         with self._lock:
+            moment = Moment(tuple(self._member(each) for each in stack.livepatches))
             history = self._history.then(moment)
             if history != self._history:
                 self._set_history(history)
+
+    def _member(self, livepatch: Installed) -> Member:
+        digest = livepatch.digest
+        return Member(livepatch.name, digest, () if digest is None else self._history.parameters_of(digest))
 
     def set_out(self, *, undoing: bool) -> None:
         """Note that a way back begins; `undoing`: it undoes the last change, instead of making another."""
@@ -289,21 +297,20 @@ class Store:
             if self._history.way_back is not None:
                 self._set_history(self._history.arrived())
 
-    def as_loaded(self, digest: str, parameters: tuple[str, ...] | None = None) -> Livepatch | None:
-        """A remembered livepatch as it is when klpd loads it with these parameters; None: those of the last time.
+    def as_loaded(self, digest: str, parameters: tuple[str, ...]) -> Livepatch | None:
+        """A remembered livepatch as it is when klpd loads it with these parameters.
 
         Raises KlpdError where its bytes are gone.
         """
         livepatch = self.find(digest)
         if livepatch is None:
             return None
-        given = self._history.parameters_of(digest) if parameters is None else parameters
-        return as_loaded(livepatch, lambda: self.read(digest), given, livepatch.name, self._layouts)
+        return as_loaded(livepatch, lambda: self.read(digest), parameters, livepatch.name, self._layouts)
 
-    def loaded(self, livepatch: Livepatch) -> None:
-        """Note that klpd has loaded a livepatch."""
+    def loaded(self, digest: str, parameters: tuple[str, ...]) -> None:
+        """Note which parameters a livepatch is loaded with; none where somebody else does it, and may give it any."""
         with self._lock:
-            history = self._history.with_loaded(livepatch.digest, livepatch.parameters or ())
+            history = self._history.with_loaded(digest, parameters)
             if history != self._history:
                 self._set_history(history)
 

@@ -362,6 +362,8 @@ class Daemon:
             judged = self._enforcement.judged(event.digest, event.token)
             if event.verdict is GuardVerdict.ALLOWED:
                 self._store.approve(event.digest)
+            if event.allowed and event.digest and event.pid != os.getpid():
+                self._store.loaded(event.digest, ())
             self._record.load_decided(event, judged)
             self._unwatched.loaded(event)
         elif isinstance(event, RefusedFileEvent):

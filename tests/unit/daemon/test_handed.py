@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from klpd.daemon.handed import read_files
-from klpd.errors import NotAuthorizedError, PolicyError
+from klpd.errors import NotAuthorizedError, PolicyError, UsageError
 from klpd.layout import known_layout
 from klpd.module import read_livepatch
 from tests.builders import declares
 from tests.livepatches.build import build
+from tests.unit.module.compilers import example
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,6 +45,17 @@ def nothing(_digest: str) -> Declaration | None:
 
 def versions(handed: HandedOver) -> list[int]:
     return [each.version for each in handed.livepatch.declared.states or ()]
+
+
+def test_a_livepatch_is_told_as_it_is_with_any_parameters_and_as_it_is_with_those_given(tmp_path: Path) -> None:
+    path = tmp_path / "example.ko"
+    path.write_bytes(example("x86_64", "PARAMETERS"))
+    (handed,) = read_files([opened(path)], [], nothing, known_layout)
+    assert (handed.livepatch.replace, handed.loaded.replace) == (None, True)
+    (handed,) = read_files([opened(path)], [], nothing, known_layout, parameters=[("replace=0",)])
+    assert (handed.livepatch.replace, handed.loaded.replace) == (None, False)
+    with pytest.raises(UsageError, match=r"example\.ko: the module has no parameter cumulative"):
+        read_files([opened(path)], [], nothing, known_layout, parameters=[("cumulative=1",)])
 
 
 def test_each_livepatch_has_what_its_own_manifest_declares_in_whatever_order_they_come(tmp_path: Path) -> None:

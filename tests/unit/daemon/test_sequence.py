@@ -91,6 +91,12 @@ def test_apply_loads_and_removes_what_was_replaced() -> None:
     assert notes.approved == ["klp_two"]
 
 
+def test_a_livepatch_is_loaded_with_its_parameters() -> None:
+    fake = kernel(ONE)
+    run(fake, plan_apply(fake.now, replace(ONE, parameters=("a=1", "b=two words")), POLICY))
+    assert fake.calls == ['load klp_one a=1 b="two words"']
+
+
 @pytest.mark.parametrize(("really", "left"), [(True, ["klp_two"]), (False, ["klp_one", "klp_two"])])
 def test_whether_a_livepatch_replaces_may_show_only_when_it_is_loaded(*, really: bool, left: list[str]) -> None:
     fake = kernel(ONE, replace(TWO, replace=really))

@@ -12,8 +12,10 @@ import pytest
 from klpd.daemon.store import History, Member, Moment, Store
 from klpd.errors import KlpdError
 from klpd.model import Declaration, Load, Stack
+from klpd.module import read_livepatch
 from tests.builders import declares
 from tests.unit.daemon.fake_kernel import livepatch
+from tests.unit.module.compilers import example
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -196,3 +198,26 @@ def test_a_livepatch_whose_file_was_never_seen_is_noted_without_digest(tmp_path:
     unseen = replace(Stack().after(Load(stored("klp_one"))).livepatches[0], digest=None)
     store.observe(Stack(livepatches=(unseen,)))
     assert store.history.moments[-1] == Moment((Member("klp_one"),))
+
+
+def test_a_moment_knows_with_which_parameters_klpd_loaded_what_was_in_force(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    one = stored("klp_one")
+    for given in (("a=1",), (), ("a=2",)):
+        store.loaded(one.digest, given)
+        store.observe(Stack().after(Load(one)))
+        store.observe(Stack())
+    present = [each.members for each in Store(tmp_path).history.moments if each.members]
+    assert [each.parameters for (each,) in present] == [("a=1",), (), ("a=2",)]
+
+
+def test_a_livepatch_is_loaded_again_as_it_was_with_its_parameters(tmp_path: Path) -> None:
+    data = example("x86_64", "PARAMETERS")
+    anyhow = read_livepatch(data, file="example.ko")
+    store = Store(tmp_path)
+    store.add(anyhow, data)
+    assert store.find(anyhow.digest) == anyhow
+    for given, expected in (((), True), (("replace=0",), False)):
+        livepatch = store.as_loaded(anyhow.digest, given)
+        assert livepatch is not None
+        assert (livepatch.replace, livepatch.parameters) == (expected, given)

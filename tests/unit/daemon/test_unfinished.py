@@ -65,6 +65,21 @@ def test_it_tells_how_far_it_was(tmp_path: Path, states: tuple[StepState, ...], 
     assert Unfinished(tmp_path).jobs[0].begun == begun
 
 
+def test_its_livepatches_have_their_parameters_again(tmp_path: Path) -> None:
+    given: list[tuple[str, ...]] = []
+
+    def noted(digest: str, parameters: tuple[str, ...]) -> Livepatch | None:
+        given.append(parameters)
+        return KNOWN.get(digest)
+
+    plan = plan_apply(stack(), replace(ONE, parameters=("a=1", "b=two words")), policy())
+    report = replace(REPORT, steps=tuple(StepReport(each.verdict, StepState.PENDING) for each in plan.steps))
+    Unfinished(tmp_path).note(report, plan)
+    (saved,) = Unfinished(tmp_path).jobs
+    saved.plan(noted)
+    assert given == [("a=1", "b=two words")]
+
+
 def test_a_job_that_is_over_is_forgotten_and_its_id_is_not(tmp_path: Path) -> None:
     unfinished = Unfinished(tmp_path)
     unfinished.note(REPORT, PLAN)
