@@ -33,14 +33,14 @@ def test_what_a_parameter_decides_is_judged_by_the_value_that_klpd_gives_it(host
     host.run("klpctl apply klp_changes.ko cumulative=n", check=True)
     assert sorted(installed(host)) == ["klp_changes", "klp_sticky"]
 
-    # And the value comes into force: this one replaces what was there. The way back gives it again.
+    # And the value comes into force: this one replaces what was there. The way back gives it that which it had then.
     set_policy(host, ALLOW_GAPS)
     host.run("klpctl disable klp_changes && klpctl disable klp_sticky && klpctl apply klp_add_stateless.ko", check=True)
     host.run("klpctl apply klp_changes.ko cumulative=1", check=True)
     assert installed(host) == ["klp_changes"]
     host.run("klpctl revert && klpctl revert --to klp_changes", check=True)
     wait_settled(host)
-    (livepatch,) = json.loads(host.run("klpctl status --json", check=True).stdout)["stack"]["livepatches"]
-    assert (livepatch["name"], livepatch["replace"]) == ("klp_changes", True)
+    livepatches = json.loads(host.run("klpctl status --json", check=True).stdout)["stack"]["livepatches"]
+    assert [(each["name"], each["replace"]) for each in livepatches] == [("klp_sticky", False), ("klp_changes", False)]
     told_jobs = [each["MESSAGE"] for each in journal(host, MessageId.JOB_DONE)]
     assert any("klp_changes cumulative=1: done" in each for each in told_jobs)
