@@ -55,7 +55,7 @@ from klpd.kernel.guard_abi import (
 from klpd.kernel.perf import dummy_event
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from klpd.kernel.bpf.handles import Descriptor
 
@@ -174,6 +174,7 @@ class Guard:
                 with _unless_missing():
                     self._links[hook.program] = opened.enter_context(_held(Link, at / hook.program, handed))
             self.object_digest = _read_config(self._maps["config"]).object_digest
+            _check_together(self._links.values(), self._maps, at)
             self._pins = {name: _identity(at / name) for name in (*_MAPS, *self._links)}
             self._ring = Ring(self._maps["events"])
             opened.pop_all()
@@ -400,6 +401,21 @@ class Guard:
         self._ring.close()
         for each in (*self._maps.values(), *self._links.values()):
             each.close()
+
+
+def _check_together(links: Iterable[Link], maps: Mapping[str, Map], at: Path) -> None:
+    """See that the maps are those of the programs, and not others that were pinned in their place.
+
+    Raises GuardError, and KernelError.
+    """
+    used: set[int] = set()
+    for link in links:
+        with link.program() as program:
+            used |= program.maps()
+    for number in used:
+        with Map.numbered(number) as each:
+            if each.name in maps and maps[each.name].id != number:
+                raise GuardError(f"{at / each.name} is no map of the guard's: somebody has put it there")
 
 
 def _ftrace_complaints() -> tuple[str, ...]:

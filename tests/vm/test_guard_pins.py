@@ -43,6 +43,24 @@ def test_who_starts_anew_pins_it_again(host: Host, accident: str) -> None:
     assert refused(host)
 
 
+@extended
+@pytest.mark.parametrize("pin", ["config", "approvals"])
+def test_a_map_that_was_put_in_the_place_of_the_guards_is_not_taken_for_it(host: Host, pin: str) -> None:
+    other = "from pathlib import Path; from klpd.kernel.guard import Guard; Guard.close_gate(directory=Path('{}'))"
+    host.run("systemctl stop klpd && systemctl kill klpd; sleep 1", timeout=60)
+    host.run(f'python3 -Ic "{other.format("/sys/fs/bpf/other")}"', check=True)
+    host.run(
+        f"rm /sys/fs/bpf/klpd/guard/{pin} && mv /sys/fs/bpf/other/guard/{pin} /sys/fs/bpf/klpd/guard/ && "
+        "rm -r /sys/fs/bpf/other && systemctl start klpd",
+        check=True,
+    )
+    assert guard(host)[0] == "up"
+    assert refused(host)
+    set_policy(host, ALLOW_ALL)
+    put_livepatches(host, "klp_add")
+    host.run("klpctl apply klp_add.ko", check=True)
+
+
 def test_pins_that_are_gone_are_told_of_and_made_again_with_the_watchdogs_ping(host: Host) -> None:
     host.run("mkdir /run/systemd/system/klpd.service.d", check=True)
     host.write("/run/systemd/system/klpd.service.d/test.conf", b"[Service]\nWatchdogSec=3s\n")

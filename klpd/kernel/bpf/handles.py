@@ -23,11 +23,13 @@ _BTF_KIND_FUNC: Final = 12  # include/uapi/linux/btf.h
 _BPF_ANY: Final = 0  # include/uapi/linux/bpf.h
 
 
-# include/uapi/linux/bpf.h.  bpf_map_info: id, key_size and value_size; bpf_link_info: prog_id;
+# include/uapi/linux/bpf.h.  bpf_map_info: id, key_size, value_size and name; bpf_link_info: prog_id;
 # bpf_prog_info: name, run_time_ns, run_cnt, recursion_misses, verified_insns.  The kernel takes and gives any length.
-_MAP_INFO: Final = struct.Struct("=4xIII")
+_MAP_INFO: Final = struct.Struct("=4xIII8x16s")
 _LINK_INFO: Final = struct.Struct("=8xI68x")
 _PROGRAM_INFO: Final = struct.Struct("=64x16s112xQQQI12x")
+_PROGRAM_MAPS: Final = struct.Struct("=52xIQ")  # bpf_prog_info: nr_map_ids, map_ids; both ways
+_MOST_MAPS: Final = 64  # MAX_USED_MAPS in include/linux/bpf_verifier.h
 # bpf/bpf.h, struct bpf_test_run_opts: its size, data in and out with their sizes, ctx in and out with their sizes,
 # retval, repeat, duration, flags, cpu, batch_size.
 _TEST_RUN: Final = struct.Struct("@NPPIIPPIIIiIIII")
@@ -88,6 +90,16 @@ class Program(Descriptor):
         name, run_time, runs, misses, verified = self._info(_PROGRAM_INFO)
         return ProgramStatistics(name.rstrip(b"\0").decode(), verified, runs, run_time, misses)
 
+    def maps(self) -> frozenset[int]:
+        """The ids of the maps that it uses."""
+        ids = (c_uint32 * _MOST_MAPS)()
+        info = ctypes.create_string_buffer(_PROGRAM_MAPS.size)
+        _PROGRAM_MAPS.pack_into(info, 0, _MOST_MAPS, ctypes.addressof(ids))
+        size = c_uint32(_PROGRAM_MAPS.size)
+        call("cannot ask about a BPF program", "bpf_obj_get_info_by_fd", self.fd, info, byref(size))
+        count, _at = _PROGRAM_MAPS.unpack(info)
+        return frozenset(ids[:count])
+
     def run(self, context: bytes) -> tuple[int, bytes]:
         """Run a program of type syscall once: what it returned, and what it made of its context."""
         buffer = ctypes.create_string_buffer(context, len(context))
@@ -122,17 +134,23 @@ class Link(Descriptor):
 
 
 class Map(Descriptor):
-    """A map of keys and values, both as bytes."""
+    """A map of keys and values, both as bytes.  `id` is the kernel's number for it."""
+
+    @classmethod
+    def numbered(cls, number: int) -> Self:
+        """The one with this id.  Raises KernelError: ENOENT where there is none."""
+        return cls(call("cannot open a BPF map", "bpf_map_get_fd_by_id", number))
 
     def __init__(self, fd: int) -> None:
         super().__init__(fd)
-        self._id, self._key_size, self._value_size = self._info(_MAP_INFO)
+        self.id, self._key_size, self._value_size, name = self._info(_MAP_INFO)
+        self.name = name.rstrip(b"\0").decode()
 
     def reopened(self) -> Self:
         """As with any; what a process has put into a PERF_EVENT_ARRAY goes when the descriptor is closed by which it
         did so, with all of its duplicates, and this is none (perf_event_fd_array_release in kernel/bpf/arraymap.c).
         """
-        return type(self)(call("cannot open a BPF map", "bpf_map_get_fd_by_id", self._id))
+        return self.numbered(self.id)
 
     def get(self, key: bytes) -> bytes | None:
         """The value of `key`, if it is there.  Raises KernelError."""
