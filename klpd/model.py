@@ -152,11 +152,30 @@ class Function:
 
 @dataclass(frozen=True, slots=True)
 class Object:
-    """One `struct klp_object`: vmlinux or a module, with the functions replaced in it."""
+    """One `struct klp_object`: vmlinux or a module, with the functions replaced in it.
+
+    `misnamed`: it has the name VMLINUX where the kernel's own object has none, so that the kernel waits for a module of
+    that name (klp_is_module in kernel/livepatch/core.h), which never comes.
+    """
 
     name: str
     functions: tuple[Function, ...]
     callbacks: tuple[Callback, ...] = ()
+    misnamed: bool = False
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Needed:
+    """A symbol that the kernel has to find for a livepatch's relocations: `.klp.sym.OBJECT.NAME,SYMPOS`
+    (klp_resolve_symbols in kernel/livepatch/core.c).
+
+    `by` is the object whose relocations need it: they are done when that is there.
+    """
+
+    by: str
+    object: str
+    name: str
+    sympos: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +268,8 @@ class Livepatch:
     """A livepatch module as its file describes it.  `digest` is the SHA-256 of the file's bytes, in hex.
 
     `states` are those that the kernel will know.  `layout`: how it is known where everything is in the kernel's
-    structures that it was read by; None where it was read by those of the tool that made it, or by none.
+    structures that it was read by; None where it was read by those of the tool that made it, or by none.  `needs`:
+    the symbols of others that its relocations need; None where whoever read it did not look.
     """
 
     name: str
@@ -269,6 +289,7 @@ class Livepatch:
     license: str | None = None
     signature: Signature | None = None
     declared: Declaration = UNDECLARED
+    needs: tuple[Needed, ...] | None = None
 
     @property
     def carried(self) -> tuple[State, ...] | None:
@@ -290,11 +311,16 @@ class Livepatch:
 
 @dataclass(frozen=True, slots=True)
 class InstalledObject:
-    """An object of an installed livepatch; `patched` is false while its module is not loaded."""
+    """An object of an installed livepatch; `patched` is false while its module is not loaded, None: cannot be known."""
 
     name: str
     functions: tuple[Function, ...]
     patched: bool | None = None
+
+    @property
+    def misnamed(self) -> bool:
+        """Whether it waits for a module that never comes: the kernel itself is always there to be patched."""
+        return self.name == VMLINUX and self.patched is False
 
 
 @dataclass(frozen=True, slots=True)

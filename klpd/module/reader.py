@@ -18,6 +18,7 @@ from klpd.module.elf import Elf
 from klpd.module.formats import read_patch
 from klpd.module.image import Image, Place
 from klpd.module.modinfo import MODULE_NAME, read_modinfo
+from klpd.module.needs import read_needs
 from klpd.module.notes import read_build_id
 from klpd.module.signature import read_signature
 from klpd.module.structures import Structures
@@ -77,6 +78,7 @@ def _read(data: bytes, layouts: Layouts) -> Livepatch:
         license=modinfo.get("license"),
         signature=read_signature(data),
         declared=read_declared(modinfo),
+        needs=read_needs(elf),
     )
 
 
