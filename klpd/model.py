@@ -7,7 +7,7 @@ use carry their states and their `replace` flag where only running code could te
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
@@ -430,6 +430,61 @@ class Remove:
 Action = Load | Disable | Reverse | Force | Remove
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Taken:
+    """A function of an object (VMLINUX or a module) whose calls somebody leads elsewhere (FTRACE_OPS_FL_IPMODIFY in
+    kernel/trace/ftrace.c), as only one may; livepatches count as one.
+
+    `by`: who that is, as far as the kernel tells.
+    """
+
+    object: str
+    function: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What of the running kernel, beside its livepatches, decides on whether another one can come.
+
+    `modules`: those that are loaded.  `taken`: the functions that somebody has to himself, where those of livepatches
+    may be among them.  `ftrace`: whether functions can be traced (kernel.ftrace_enabled).  `demand`: what has the
+    kernel refuse modules that it cannot verify.  None: whoever looked could not see it.
+    """
+
+    modules: tuple[str, ...] | None = None
+    taken: tuple[Taken, ...] | None = None
+    ftrace: bool | None = None
+    demand: Demand | None = None
+
+    @property
+    def loaded(self) -> frozenset[str] | None:
+        """The objects that are there to be patched now."""
+        return None if self.modules is None else frozenset(self.modules) | {VMLINUX}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class SymbolCount:
+    """How many symbols of a name an object has (VMLINUX or a module)."""
+
+    object: str
+    name: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """The circumstances, and the symbols that a livepatch needs: one that is missing here cannot be told of."""
+
+    circumstances: Circumstances = Circumstances()
+    symbols: tuple[SymbolCount, ...] = ()
+
+    @property
+    def counts(self) -> dict[tuple[str, str], int]:
+        """How many symbols there are, by object and name."""
+        return {(each.object, each.name): each.count for each in self.symbols}
+
+
 def target(action: Action) -> str:
     """The name of the livepatch that `action` is about."""
     return action.livepatch.name if isinstance(action, Load) else action.name
@@ -447,7 +502,8 @@ class Stack:
     `readable` is false where the reader had no right to look into kernel memory: states that are unknown then might
     be known to the daemon.  `steady` is false while a livepatch is being initialised, which may fail, or is just
     leaving: it is none of these, but the stack may be another in a moment.  `generation` and `epoch` are the guard's,
-    from before the stack was read; 0 where there is none.
+    from before the stack was read; 0 where there is none.  `surroundings` is there where a livepatch is to be loaded,
+    and is no part of what the stack is.
     """
 
     livepatches: tuple[Installed, ...] = ()
@@ -457,6 +513,7 @@ class Stack:
     generation: int = 0
     epoch: int = 0
     steady: bool = True
+    surroundings: Surroundings | None = field(default=None, compare=False)
 
     def find(self, name: str) -> Installed | None:
         return next((each for each in self.livepatches if each.name == name), None)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from klpd.judge.rules import Manifest, Policy
     from klpd.judge.ways import Gate
     from klpd.layout import Layouts
-    from klpd.model import Assessment, Demand, Livepatch, Stack
+    from klpd.model import Assessment, Demand, Livepatch, Stack, Surroundings
     from klpd.policy.read import Checked
     from klpd.remembered import Remembered
 
@@ -102,6 +102,8 @@ class ThisMachine:
 
         Raises what `livepatch` and `policy` do.
         """
+        from dataclasses import replace
+
         from klpd.judge.ways import Source, assess
         from klpd.module.search import watched_directories
 
@@ -109,7 +111,14 @@ class ThisMachine:
         module, packed, there = self._read(file, watched_directories(policy.directories))
         distrust = None if file == STANDARD_INPUT else _distrust(file)
         source = Source(name_of(file), there, packed, distrust)
-        return assess(self._stack(policy), self._declared(module, file), policy, source, self._gate(policy))
+        livepatch = self._declared(module, file)
+        stack = replace(self._stack(policy), surroundings=self._surroundings(livepatch))
+        return assess(stack, livepatch, policy, source, self._gate(policy))
+
+    def _surroundings(self, livepatch: Livepatch) -> Surroundings:
+        from klpd.kernel.surroundings import Around
+
+        return Around().of((livepatch,))
 
     def _gate(self, policy: Policy) -> Gate:
         from klpd.ctl.alone import gate_here

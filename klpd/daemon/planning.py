@@ -62,7 +62,8 @@ class Planning:
         watched = lies_in(descriptor.fileno(), self._watched())
         (handed,) = self._read([file], manifests, budget)
         source = Source(name, watched, handed.packed, handed.distrust)
-        return assess(self._kernel.stack(), handed.livepatch, self._policies.current, source, self._gate())
+        stack = self._kernel.surrounded(self._kernel.stack(), (handed.livepatch,))
+        return assess(stack, handed.livepatch, self._policies.current, source, self._gate())
 
     def apply(self, files: Sequence[NamedFile], manifests: Sequence[NamedFile], budget: int | None = None) -> Plan:
         """To load the files, in this order.  For `budget` see read_files."""
@@ -126,7 +127,9 @@ class Planning:
         return read_files(files, manifests, self._store.declared, self._layouts, budget)
 
     def _applying(self, handed: Sequence[HandedOver]) -> Plan:
-        return plan_apply_all(self._kernel.stack(), [each.livepatch for each in handed], self._policies.current)
+        livepatches = [each.livepatch for each in handed]
+        stack = self._kernel.surrounded(self._kernel.stack(), livepatches)
+        return plan_apply_all(stack, livepatches, self._policies.current)
 
     def _stack_with(self, name: str) -> tuple[Stack, str]:
         """The stack, and what the livepatch is called there that somebody means by `name`."""
@@ -138,6 +141,8 @@ class Planning:
 
     def _reverting(self, stack: Stack, to: str) -> Plan:
         wanted = () if stack.transition is not None else self._wanted(stack, to)
+        if wanted:
+            stack = self._kernel.surrounded(stack, wanted)
         return plan_revert(stack, wanted, self._policies.current)
 
     def _wanted(self, stack: Stack, to: str) -> tuple[Livepatch, ...]:
