@@ -686,6 +686,10 @@ class Decision(StrEnum):
     UNKNOWN = "unknown"
 
 
+NOTES: Final = frozenset({"in-effect-at-once", "waits-for-module", "not-checked"})
+"""The codes of findings that decide nothing: they tell what comes of an action, or what nobody could look at."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One rule's word on an action.
@@ -718,7 +722,12 @@ class Verdict:
     @property
     def reasons(self) -> tuple[Finding, ...]:
         """The findings that made the verdict what it is; for an approval, the rules that allowed it."""
-        return tuple(each for each in self.findings if each.decision is self.decision)
+        return tuple(each for each in self.findings if each.decision is self.decision and each.code not in NOTES)
+
+    @property
+    def notes(self) -> tuple[Finding, ...]:
+        """The findings that decide nothing."""
+        return tuple(each for each in self.findings if each.code in NOTES)
 
     def about(self, state_id: int) -> Iterator[Finding]:
         """The findings on one state, those that deny first."""

@@ -14,8 +14,9 @@ from klpd.daemon.course import CanceledError
 from klpd.daemon.judged import JudgedKernel, veto
 from klpd.daemon.sequence import Sequence
 from klpd.errors import INTERNAL_ERROR, JobError, KlpdError, LimitError, UsageError
+from klpd.judge.effect import effect_told
 from klpd.judge.verdict import obstructs
-from klpd.model import Reverse
+from klpd.model import Load, Reverse, Stack
 from klpd.report import JobReport, JobState, StepReport, StepState
 
 if TYPE_CHECKING:
@@ -338,7 +339,7 @@ class Jobs:
     def _run(self, job: Job) -> str | None:
         if job.resumed is not None:
             self._resume(job, job.resumed)
-            return None
+            return self._effect(job)
         if job.cancel.is_set():
             raise CanceledError("canceled before it began")
         job.run()
@@ -346,7 +347,17 @@ class Jobs:
         if not plan.steps:
             return "nothing to do: it is so already"
         self._sequence(job).run(plan)
-        return None
+        return self._effect(job)
+
+    def _effect(self, job: Job) -> str | None:
+        """Where what was loaded has no effect yet, as the kernel tells, behind what the job was told before."""
+        loaded = [] if job.plan is None else [each.action for each in job.plan.steps]
+        stack = self._kernel.stack() if any(isinstance(each, Load) for each in loaded) else Stack()
+        names = [each.livepatch.name for each in loaded if isinstance(each, Load)]
+        present = [livepatch for name in names if (livepatch := stack.find(name)) is not None]
+        told = [sentence for each in present for sentence in effect_told(each)]
+        before = [] if job.report.message is None else [job.report.message]
+        return "; ".join((*before, *told)) or None
 
     def _accepted_plan(self, job: Job) -> Plan:
         """The job's plan, nothing of which is refused; else raises VetoedError."""

@@ -37,8 +37,6 @@ _PASSING: Final = frozenset(
         "symbol-ambiguous",
     }
 )
-EFFECT: Final = frozenset({"in-effect-at-once", "waits-for-module", "not-checked"})
-"""The codes of what is no reason for a verdict, but tells what comes of the load."""
 _MOST_TOLD: Final = 8
 """Of the names in a sentence."""
 
@@ -49,7 +47,7 @@ def passes(verdict: Verdict) -> bool:
 
 
 def load_findings(stack: Stack, livepatch: Livepatch) -> Iterator[Finding]:
-    """What the kernel would refuse of loading `livepatch` for what else there is, and what comes of it where not."""
+    """What the kernel would refuse of loading `livepatch` for what else there is, and what nothing would come of."""
     for each in livepatch.objects or ():
         if each.misnamed:
             yield _never(livepatch, each)
@@ -57,8 +55,7 @@ def load_findings(stack: Stack, livepatch: Livepatch) -> Iterator[Finding]:
     if around is None:
         return
     yield from _unsigned(livepatch, around)
-    loaded = around.circumstances.loaded or frozenset({VMLINUX})
-    there = tuple(each for each in livepatch.objects or () if each.name in loaded and not each.misnamed)
+    there = _there(livepatch, around)
     yield from _tracing_off(livepatch, there, around)
     taken, counts = _taken(stack, around), around.counts
     for each in there:
@@ -70,8 +67,21 @@ def load_findings(stack: Stack, livepatch: Livepatch) -> Iterator[Finding]:
             if by is not None and count in (None, 1):  # of several it is not told whose it is
                 yield _in_the_way(livepatch, each, function, by)
     yield from _unresolved(livepatch, there, around)
-    yield from _effect(livepatch, there, around)
-    yield from _unchecked(livepatch, there, around)
+
+
+def notes(stack: Stack, livepatch: Livepatch) -> Iterator[Finding]:
+    """What is in effect when `livepatch` has been loaded, what waits for a module, and what could not be checked."""
+    around = stack.surroundings
+    if around is not None:
+        there = _there(livepatch, around)
+        yield from _effect(livepatch, there, around)
+        yield from _unchecked(livepatch, there, around)
+
+
+def _there(livepatch: Livepatch, around: Surroundings) -> tuple[Object, ...]:
+    """Its objects that are there to be patched at once."""
+    loaded = around.circumstances.loaded or frozenset({VMLINUX})
+    return tuple(each for each in livepatch.objects or () if each.name in loaded and not each.misnamed)
 
 
 def _never(livepatch: Livepatch, misnamed: Object) -> Finding:

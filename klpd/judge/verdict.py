@@ -62,6 +62,7 @@ def _findings(stack: Stack, action: Action, policy: Policy, changed: tuple[State
                 unknown = (*unknown, livepatch.name)
             yield from site.unknown_findings(stack, unknown, policy)
             yield from site.change_findings(stack, changed, policy, otherwise=kernel.COMPATIBLE, loaded=livepatch)
+            yield from surroundings.notes(stack, livepatch)
         case Disable(name):
             yield from kernel.disable_findings(stack, name)
             yield from declared.unreadable_findings(stack, changed, name)

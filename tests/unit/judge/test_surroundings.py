@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from klpd.judge import surroundings
-from klpd.judge.surroundings import EFFECT, load_findings, passes
+from klpd.judge.surroundings import load_findings, notes, passes
 from klpd.judge.verdict import judge
 from klpd.model import (
+    NOTES,
     VMLINUX,
     Circumstances,
     Decision,
@@ -212,15 +213,23 @@ def test_an_object_named_vmlinux_never_comes_whatever_else_is_known() -> None:
 def test_what_comes_of_a_load_and_what_was_not_checked_is_told(
     wanted: Livepatch, around: Surroundings, told: list[str]
 ) -> None:
-    findings = found(wanted, around)
+    findings = tuple(notes(replace(stack(), surroundings=around), wanted))
     assert {each.decision for each in findings} <= {Decision.ALLOW}
-    assert {each.code for each in findings} <= EFFECT
+    assert {each.code for each in findings} <= NOTES
     assert len(findings) == len(told)
     assert all(part in each.message for part, each in zip(told, findings, strict=True))
 
 
 def test_nothing_is_said_of_surroundings_that_nobody_looked_at() -> None:
     assert list(load_findings(stack(), patching(KERNEL))) == []
+    assert list(notes(stack(), patching(KERNEL))) == []
+
+
+def test_what_is_told_beside_is_no_reason_for_an_approval() -> None:
+    verdict = _judged(having(f=1))
+    assert verdict.decision is Decision.ALLOW
+    assert [each.code for each in verdict.notes] == ["in-effect-at-once"]
+    assert [each.code for each in verdict.reasons] == ["default"]
 
 
 def _judged(around: Surroundings) -> Verdict:
