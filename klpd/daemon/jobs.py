@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from klpd.daemon.course import CanceledError
 from klpd.daemon.judged import JudgedKernel, veto
 from klpd.daemon.sequence import Sequence
-from klpd.errors import INTERNAL_ERROR, JobError, KlpdError, LimitError, UsageError
+from klpd.errors import INTERNAL_ERROR, JobError, KernelError, KlpdError, LimitError, UsageError
 from klpd.judge.effect import effect_told
 from klpd.judge.verdict import obstructs
 from klpd.model import Load, Reverse, Stack
@@ -351,13 +351,17 @@ class Jobs:
 
     def _effect(self, job: Job) -> str | None:
         """Where what was loaded has no effect yet, as the kernel tells, behind what the job was told before."""
-        loaded = [] if job.plan is None else [each.action for each in job.plan.steps]
-        stack = self._kernel.stack() if any(isinstance(each, Load) for each in loaded) else Stack()
-        names = [each.livepatch.name for each in loaded if isinstance(each, Load)]
-        present = [livepatch for name in names if (livepatch := stack.find(name)) is not None]
-        told = [sentence for each in present for sentence in effect_told(each)]
-        before = [] if job.report.message is None else [job.report.message]
-        return "; ".join((*before, *told)) or None
+        actions = () if job.plan is None else (each.action for each in job.plan.steps)
+        names = [each.livepatch.name for each in actions if isinstance(each, Load)]
+        told = [] if job.report.message is None else [job.report.message]
+        try:
+            stack = self._kernel.stack() if names else Stack()
+        except KernelError as error:
+            told.append(f"where it is in effect could not be seen: {error}")
+        else:
+            present = (livepatch for name in names if (livepatch := stack.find(name)) is not None)
+            told += [sentence for each in present for sentence in effect_told(each)]
+        return "; ".join(told) or None
 
     def _accepted_plan(self, job: Job) -> Plan:
         """The job's plan, nothing of which is refused; else raises VetoedError."""

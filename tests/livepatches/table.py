@@ -138,7 +138,13 @@ ROWS: Final = (
     Row("klp_ambiguous", "replaces one function of several, and not which", (), (_vmlinux("type_show"),)),
     Row("klp_no_position", "replaces the second of one function", (), (_vmlinux("cmdline_proc_show", 2),)),
     Row("klp_needs", "has a relocation to a symbol that there is not", needs=NEEDED),
-    Row("klp_misnamed", "an object that is named vmlinux", (), (Object(VMLINUX, CMDLINE.functions, misnamed=True),)),
+    Row(
+        "klp_misnamed",
+        "an object that is named vmlinux",
+        (),
+        (Object(VMLINUX, CMDLINE.functions, misnamed=True),),
+        replace=False,
+    ),
     Row("klp_other_kernel", "for another kernel", _states((0x1001, 3)), for_other_kernel=True),
 )
 
