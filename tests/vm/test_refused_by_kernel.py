@@ -99,6 +99,17 @@ def test_a_refusal_ends_with_what_it_was_for(host: Host) -> None:
     assert [(each["name"], each["patched"]) for each in listed["objects"]] == [("vmlinux", True)]
 
 
+def test_a_kernel_that_is_locked_down_takes_nothing_unsigned(host: Host) -> None:
+    set_policy(host, ALLOW_ALL)
+    put_into_tree(host, "klp_add")
+    host.run("echo integrity > /sys/kernel/security/lockdown", check=True)
+    assert [each["code"] for each in check(host, "klp_add")] == ["unsigned"]
+    host.run("systemctl stop klpd && klpctl guard open && dmesg -C", check=True)
+    assert [each["code"] for each in check(host, "klp_add")] == ["unsigned"]
+    assert host.run(f"insmod {TREE}/klp_add.ko").returncode != 0
+    assert "Lockdown: insmod: unsigned module loading is restricted" in host.run("dmesg").stdout
+
+
 @on_every_kernel
 def test_what_patches_nothing_is_told_from_what_does(host: Host) -> None:
     set_policy(host, ALLOW_ALL)
