@@ -141,7 +141,7 @@ def _installed(seen: _Seen, known: Known, modules: tuple[LoadedModule, ...], roo
 def _with_patched(
     shown: InstalledObject, listed: MemoryLivepatch | None, modules: tuple[LoadedModule, ...]
 ) -> InstalledObject:
-    """Whether the object is patched where sysfs does not tell (before Linux 6.2).
+    """Whether the object is patched where sysfs does not tell (before Linux 6.1).
 
     A module is as soon as it is there, since it is not let in else (klp_module_coming in kernel/livepatch/core.c).
     """

@@ -28,8 +28,15 @@ def lab(bare_host: Host) -> Lab:
 def expected(name: str, **differences: object) -> dict[str, Any]:
     """What the table says that a livepatch is, once its transition is over."""
     (row,) = (each for each in ROWS if each.name == name)
-    at_rest = {"name": name, "enabled": True, "transition": False, "replace": row.replace, "forced": False}
-    return {**at_rest, "states": to_plain(row.states), **differences}
+    at_rest = {
+        "name": name,
+        "enabled": True,
+        "transition": False,
+        "replace": row.replace,
+        "forced": False,
+        "coming": False,
+    }
+    return {**at_rest, "states": to_plain(row.states), "misnamed": False, **differences}
 
 
 def insert(lab: Lab, name: str) -> None:
