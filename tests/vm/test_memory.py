@@ -54,6 +54,13 @@ def test_a_livepatch_is_read_with_its_states(lab: Lab, name: str) -> None:
     assert lab("patches") == [expected(name)]
 
 
+def test_an_object_that_is_named_like_the_kernel_is_told_from_the_kernel(lab: Lab) -> None:
+    insert(lab, "klp_misnamed")
+    insert(lab, "klp_add")
+    lab.settle()
+    assert lab("patches") == [expected("klp_misnamed", misnamed=True), expected("klp_add")]
+
+
 @on_every_kernel
 def test_livepatches_are_in_the_order_in_which_they_came(lab: Lab) -> None:
     names = ["klp_sticky", "klp_cmdline_sticky", "klp_add"]
