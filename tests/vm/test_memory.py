@@ -55,9 +55,9 @@ def test_a_livepatch_is_read_with_its_states(lab: Lab, name: str) -> None:
 
 
 def test_an_object_that_is_named_like_the_kernel_is_told_from_the_kernel(lab: Lab) -> None:
-    insert(lab, "klp_misnamed")
-    insert(lab, "klp_add")
-    lab.settle()
+    for name in ("klp_misnamed", "klp_add"):
+        insert(lab, name)
+        lab.settle()
     assert lab("patches") == [expected("klp_misnamed", misnamed=True), expected("klp_add")]
 
 
