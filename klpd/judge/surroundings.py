@@ -223,9 +223,12 @@ def _unchecked(livepatch: Livepatch, there: tuple[Object, ...], around: Surround
     if livepatch.objects is None:
         why.append("which functions it replaces is not to be read from its file")
     elif any(each.functions and each.name not in told for each in there):
-        why.append("/proc/kallsyms could not be read")
+        why.append("whether the functions are there is in /proc/kallsyms, which could not be read")
     if there and circumstances.taken is None:
-        why.append("whether somebody else has the functions to himself is in tracefs, which could not be read")
+        why.append(
+            "whether somebody else has the functions to himself is in tracefs, which could not be read, or had too "
+            "much to tell"
+        )
     if circumstances.modules is None:
         why.append("/proc/modules could not be read")
     if livepatch.signature is not None and circumstances.demand in (Demand.SIG_ENFORCE, Demand.LOCKDOWN):

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _TRACEFS: Final = ("sys/kernel/tracing", "sys/kernel/debug/tracing")
 _KPROBES: Final = "sys/kernel/debug/kprobes/list"
+MOST_READ: Final = 512 << 10
+"""Characters of the list of functions.  While somebody traces all there are, the kernel takes long to write it."""
 
 # t_show in kernel/trace/ftrace.c: "FUNCTION [MODULE] (COUNT) FLAGS\ttramp: ADDRESS (HANDLER) ->..."
 _FUNCTION: Final = re.compile(r"(\S+)(?: \[(\S+)\])? \(\d+\)([A-Z ]*)(.*)", re.ASCII)
@@ -30,7 +32,7 @@ _KPROBE: Final = re.compile(r"\S+ +k +(\S+?)\+(0x[0-9a-f]+) +([^\s\[]\S*)?.*\[FT
 
 def read_taken(root: Path = ROOT) -> tuple[Taken, ...] | None:
     """The functions that somebody other than a livepatch has to himself, as far as their lines tell who that is; None
-    where tracefs is not there, or not to be read.
+    where tracefs is not there, or not to be read, or where so many functions are traced that it would take too long.
     """
     lines = _enabled_functions(root)
     if lines is None:
@@ -49,10 +51,11 @@ def read_taken(root: Path = ROOT) -> tuple[Taken, ...] | None:
 def _enabled_functions(root: Path) -> list[str] | None:
     for folder in _TRACEFS:
         try:
-            text = (root / folder / "enabled_functions").read_text(encoding="ascii", errors="backslashreplace")
+            with (root / folder / "enabled_functions").open(encoding="ascii", errors="backslashreplace") as file:
+                lines = file.readlines(MOST_READ)
+                return None if file.read(1) else lines
         except OSError:
             continue
-        return text.splitlines()
     return None
 
 

@@ -195,11 +195,11 @@ def test_an_object_named_vmlinux_never_comes_whatever_else_is_known() -> None:
         ),
         (patching(MODULE), having(ALONE, f=1), ["takes effect in module when that module comes"]),
         (patching(Object(VMLINUX, ())), having(), []),
-        (patching(KERNEL), having(), ["takes effect at once in vmlinux", "/proc/kallsyms could not be read"]),
+        (patching(KERNEL), having(), ["takes effect at once in vmlinux", "in /proc/kallsyms, which could not be read"]),
         (
             patching(KERNEL),
             having(replace(AT_REST, taken=None), f=1),
-            ["takes effect at once in vmlinux", "tracefs, which could not be read"],
+            ["takes effect at once in vmlinux", "in tracefs, which could not be read"],
         ),
         (patching(MODULE), having(replace(AT_REST, modules=None)), ["/proc/modules could not be read"]),
         (replace(livepatch("new"), objects=None), having(), ["is not to be read from its file"]),

@@ -10,7 +10,7 @@ import pytest
 
 from klpd.kernel.kallsyms import Kallsyms
 from klpd.kernel.surroundings import Around
-from klpd.kernel.taken import read_taken
+from klpd.kernel.taken import MOST_READ, read_taken
 from klpd.model import VMLINUX, Circumstances, Function, Needed, Object, SymbolCount, Taken
 from tests.builders import livepatch
 
@@ -132,6 +132,11 @@ def test_functions_that_somebody_has_to_himself_are_told_with_him_but_for_livepa
 def test_without_debugfs_it_is_told_what_is_taken_and_not_by_which_kprobe(tmp_path: Path) -> None:
     write(tmp_path, "sys/kernel/tracing/enabled_functions", "f (1) R I  \n")
     assert read_taken(tmp_path) == (Taken(VMLINUX, "f", "somebody whom the kernel does not name"),)
+
+
+def test_while_all_functions_are_traced_it_is_not_waited_for_who_has_what(tmp_path: Path) -> None:
+    write(tmp_path, "sys/kernel/tracing/enabled_functions", "f (1) R I  \n" * (MOST_READ // 8))
+    assert read_taken(tmp_path) is None
 
 
 def test_without_tracefs_it_is_unknown_who_has_what(tmp_path: Path) -> None:
