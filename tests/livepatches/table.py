@@ -137,6 +137,13 @@ ROWS: Final = (
     Row("klp_no_function", "replaces a function that there is not", (), (_vmlinux("klp_no_such_function"),)),
     Row("klp_ambiguous", "replaces one function of several, and not which", (), (_vmlinux("type_show"),)),
     Row("klp_no_position", "replaces the second of one function", (), (_vmlinux("cmdline_proc_show", 2),)),
+    Row(
+        "klp_target_lacks",
+        "replaces a function that a module does not have",
+        (),
+        (Object(TARGET, (Function("klp_no_such_function"),)),),
+        replace=False,
+    ),
     Row("klp_needs", "has a relocation to a symbol that there is not", needs=NEEDED),
     Row(
         "klp_misnamed",

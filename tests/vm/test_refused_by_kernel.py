@@ -110,6 +110,23 @@ def test_a_kernel_that_is_locked_down_takes_nothing_unsigned(host: Host) -> None
     assert "Lockdown: insmod: unsigned module loading is restricted" in host.run("dmesg").stdout
 
 
+def test_what_a_module_lacks_counts_once_it_is_loaded(host: Host) -> None:
+    set_policy(host, ALLOW_ALL)
+    put_into_tree(host, "klp_target_lacks")
+    put_livepatches(host, "klp_test_target")
+    host.run("insmod /root/klp_test_target.ko", check=True)
+    assert [each["code"] for each in check(host, "klp_target_lacks")] == ["function-missing"]
+    host.run("klpctl guard open", check=True)
+    assert host.run(f"insmod {TREE}/klp_target_lacks.ko").returncode != 0
+    host.run("rmmod klp_test_target", check=True)
+    assert check(host, "klp_target_lacks") == []
+    host.run(f"insmod {TREE}/klp_target_lacks.ko", check=True)
+    wait_settled(host)
+    assert installed(host) == ["klp_target_lacks"]
+    assert host.run("insmod /root/klp_test_target.ko").returncode != 0
+    assert "klp_target_lacks" in host.run("klpctl list | grep 'waits for klp_test_target'").stdout
+
+
 @on_every_kernel
 def test_what_patches_nothing_is_told_from_what_does(host: Host) -> None:
     set_policy(host, ALLOW_ALL)
