@@ -64,7 +64,8 @@ def load_findings(stack: Stack, livepatch: Livepatch) -> Iterator[Finding]:
             if count is not None:
                 yield from _lookup(livepatch, each, function, count)
             by = taken.get((each.name, function.name))
-            if by is not None and count in (None, 1):  # of several it is not told whose it is
+            # Of several by that name it is not told which one it is.
+            if by is not None and (count == 1 or (count is None and function.sympos == 0)):
                 yield _in_the_way(livepatch, each, function, by)
     yield from _unresolved(livepatch, there, around)
 
@@ -90,7 +91,7 @@ def _never(livepatch: Livepatch, misnamed: Object) -> Finding:
         NEVER,
         f'{livepatch.name} patches an object that is named "{misnamed.name}", which the kernel takes for a module of '
         "that name and not for itself: it would load, and never replace "
-        f"{_listed(each.name for each in misnamed.functions)}",
+        f"{_listed(each.name for each in misnamed.functions) or 'anything'}",
         "build it with NULL as the name of the klp_object that is for the kernel itself",
     )
 

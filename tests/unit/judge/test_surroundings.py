@@ -133,6 +133,8 @@ def test_a_symbol_that_relocations_need_is_looked_for_in_the_same_way(
         ),
         # which of several by that name it is, is not told
         (Object(VMLINUX, (Function("f", 2),)), having(replace(AT_REST, taken=(TAKEN,)), f=2), [], False),
+        (Object(VMLINUX, (Function("f", 2),)), having(replace(AT_REST, taken=(TAKEN,))), [], False),
+        (Object(VMLINUX, (Function("f", 1),)), having(replace(AT_REST, taken=(TAKEN,)), f=1), [], True),
         (KERNEL, having(replace(AT_REST, taken=None), f=1), [], False),
     ],
 )
