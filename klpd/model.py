@@ -7,7 +7,7 @@ use carry their states and their `replace` flag where only running code could te
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
@@ -152,11 +152,30 @@ class Function:
 
 @dataclass(frozen=True, slots=True)
 class Object:
-    """One `struct klp_object`: vmlinux or a module, with the functions replaced in it."""
+    """One `struct klp_object`: vmlinux or a module, with the functions replaced in it.
+
+    `misnamed`: it has the name VMLINUX where the kernel's own object has none, so that the kernel waits for a module of
+    that name (klp_is_module in kernel/livepatch/core.h), which never comes.
+    """
 
     name: str
     functions: tuple[Function, ...]
     callbacks: tuple[Callback, ...] = ()
+    misnamed: bool = False
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Needed:
+    """A symbol that the kernel has to find for a livepatch's relocations: `.klp.sym.OBJECT.NAME,SYMPOS`
+    (klp_resolve_symbols in kernel/livepatch/core.c).
+
+    `by` is the object whose relocations need it: they are done when that is there.
+    """
+
+    by: str
+    object: str
+    name: str
+    sympos: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,9 +268,9 @@ class Livepatch:
     """A livepatch module as its file describes it.  `digest` is the SHA-256 of the file's bytes, in hex.
 
     `states` are those that the kernel will know.  `layout`: how it is known where everything is in the kernel's
-    structures that it was read by; None where it was read by those of the tool that made it, or by none.
-    `parameters` (NAME=VALUE) are those that it is to be loaded with, and of which the rest is true; None: it is true
-    whatever a loader gives it.
+    structures that it was read by; None where it was read by those of the tool that made it, or by none.  `needs`:
+    the symbols of others that its relocations need; None where whoever read it did not look.  `parameters` (NAME=VALUE)
+    are those that it is to be loaded with, and of which the rest is true; None: it is true whatever a loader gives it.
     """
 
     name: str
@@ -272,6 +291,7 @@ class Livepatch:
     signature: Signature | None = None
     declared: Declaration = UNDECLARED
     parameters: tuple[str, ...] | None = None
+    needs: tuple[Needed, ...] | None = None
 
     @property
     def carried(self) -> tuple[State, ...] | None:
@@ -298,11 +318,16 @@ class Livepatch:
 
 @dataclass(frozen=True, slots=True)
 class InstalledObject:
-    """An object of an installed livepatch; `patched` is false while its module is not loaded."""
+    """An object of an installed livepatch; `patched` is false while its module is not loaded, None: cannot be known."""
 
     name: str
     functions: tuple[Function, ...]
     patched: bool | None = None
+
+    @property
+    def misnamed(self) -> bool:
+        """Whether it waits for a module that never comes: the kernel itself is always there to be patched."""
+        return self.name == VMLINUX and self.patched is False
 
 
 @dataclass(frozen=True, slots=True)
@@ -412,6 +437,61 @@ class Remove:
 Action = Load | Disable | Reverse | Force | Remove
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Taken:
+    """A function of an object (VMLINUX or a module) whose calls somebody leads elsewhere (FTRACE_OPS_FL_IPMODIFY in
+    kernel/trace/ftrace.c), as only one may; livepatches count as one.
+
+    `by`: who that is, as far as the kernel tells.
+    """
+
+    object: str
+    function: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What of the running kernel, beside its livepatches, decides on whether another one can come.
+
+    `modules`: those that are loaded.  `taken`: the functions that somebody has to himself, where those of livepatches
+    may be among them.  `ftrace`: whether functions can be traced (kernel.ftrace_enabled).  `demand`: what has the
+    kernel refuse modules that it cannot verify.  None: whoever looked could not see it.
+    """
+
+    modules: tuple[str, ...] | None = None
+    taken: tuple[Taken, ...] | None = None
+    ftrace: bool | None = None
+    demand: Demand | None = None
+
+    @property
+    def loaded(self) -> frozenset[str] | None:
+        """The objects that are there to be patched now."""
+        return None if self.modules is None else frozenset(self.modules) | {VMLINUX}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class SymbolCount:
+    """How many symbols of a name an object has (VMLINUX or a module)."""
+
+    object: str
+    name: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """The circumstances, and the symbols that a livepatch needs: one that is missing here cannot be told of."""
+
+    circumstances: Circumstances = Circumstances()
+    symbols: tuple[SymbolCount, ...] = ()
+
+    @property
+    def counts(self) -> dict[tuple[str, str], int]:
+        """How many symbols there are, by object and name."""
+        return {(each.object, each.name): each.count for each in self.symbols}
+
+
 def target(action: Action) -> str:
     """The name of the livepatch that `action` is about."""
     return action.livepatch.name if isinstance(action, Load) else action.name
@@ -429,7 +509,8 @@ class Stack:
     `readable` is false where the reader had no right to look into kernel memory: states that are unknown then might
     be known to the daemon.  `steady` is false while a livepatch is being initialised, which may fail, or is just
     leaving: it is none of these, but the stack may be another in a moment.  `generation` and `epoch` are the guard's,
-    from before the stack was read; 0 where there is none.
+    from before the stack was read; 0 where there is none.  `surroundings` is there where a livepatch is to be loaded,
+    and is no part of what the stack is.
     """
 
     livepatches: tuple[Installed, ...] = ()
@@ -439,6 +520,7 @@ class Stack:
     generation: int = 0
     epoch: int = 0
     steady: bool = True
+    surroundings: Surroundings | None = field(default=None, compare=False)
 
     def find(self, name: str) -> Installed | None:
         return next((each for each in self.livepatches if each.name == name), None)
@@ -611,6 +693,10 @@ class Decision(StrEnum):
     UNKNOWN = "unknown"
 
 
+NOTES: Final = frozenset({"in-effect-at-once", "waits-for-module", "not-checked"})
+"""The codes of findings that decide nothing: they tell what comes of an action, or what nobody could look at."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One rule's word on an action.
@@ -643,7 +729,12 @@ class Verdict:
     @property
     def reasons(self) -> tuple[Finding, ...]:
         """The findings that made the verdict what it is; for an approval, the rules that allowed it."""
-        return tuple(each for each in self.findings if each.decision is self.decision)
+        return tuple(each for each in self.findings if each.decision is self.decision and each.code not in NOTES)
+
+    @property
+    def notes(self) -> tuple[Finding, ...]:
+        """The findings that decide nothing."""
+        return tuple(each for each in self.findings if each.code in NOTES)
 
     def about(self, state_id: int) -> Iterator[Finding]:
         """The findings on one state, those that deny first."""

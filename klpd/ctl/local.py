@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from klpd.judge.rules import Manifest, Policy
     from klpd.judge.ways import Gate
     from klpd.layout import Layouts
-    from klpd.model import Assessment, Demand, Livepatch, Stack
+    from klpd.model import Assessment, Demand, Livepatch, Stack, Surroundings
     from klpd.policy.read import Checked
     from klpd.remembered import Remembered
 
@@ -113,7 +113,13 @@ class ThisMachine:
         source = Source(name_of(file), there, packed, distrust)
         livepatch = self._declared(module, file)
         applied = replace(loaded, declared=livepatch.declared)
-        return assess(self._stack(policy), livepatch, policy, source, self._gate(policy), applied)
+        stack = replace(self._stack(policy), surroundings=self._surroundings(livepatch))
+        return assess(stack, livepatch, policy, source, self._gate(policy), applied)
+
+    def _surroundings(self, livepatch: Livepatch) -> Surroundings:
+        from klpd.kernel.surroundings import Around
+
+        return Around().of((livepatch,))
 
     def _gate(self, policy: Policy) -> Gate:
         from klpd.ctl.alone import gate_here

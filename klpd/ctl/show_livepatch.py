@@ -144,7 +144,8 @@ def _objects(objects: tuple[Object, ...] | None, page: Page) -> Sequence[str | _
 
 def _object(each: Object, lines: int) -> str | _Listing:
     count = len(each.functions)
-    title = f"{each.name}: {count or 'no'} function{'s' if count > 1 else ''}"
+    name = f"{each.name}, a module that never comes" if each.misnamed else each.name
+    title = f"{name}: {count or 'no'} function{'s' if count > 1 else ''}"
     if each.callbacks:
         title += f"; callbacks {', '.join(each.callbacks)}"
     if not each.functions or lines == 0:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from klpd.ctl.page import Span, Tone, line
 from klpd.ctl.show_livepatch import yes_no
 from klpd.ctl.table import table
+from klpd.judge.effect import never_patches, waits_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +45,7 @@ def list_stack(stack: Stack, page: Page, names: Names) -> Iterator[Line]:
     """One line for each livepatch in force, the oldest first, however wide; nothing where there is none."""
     if stack.livepatches:
         rows = [
-            (Span(each.name, Tone.STRONG), _condition(each), yes_no(each.replace, "unknown"), _states(each, names))
+            (Span(each.name, Tone.STRONG), _effect(each), yes_no(each.replace, "unknown"), _states(each, names))
             for each in stack.livepatches
         ]
         yield from table(_SHORT_HEADER, rows, page._replace(width=None))
@@ -90,7 +91,18 @@ def _condition(livepatch: Installed) -> Span:
     return Span("enabled", Tone.GOOD)
 
 
+def _effect(livepatch: Installed) -> Span:
+    """Its condition, with where it has no effect."""
+    condition = _condition(livepatch)
+    nowhere = [f"waits for {', '.join(modules)}"] if (modules := waits_for(livepatch)) else []
+    if never_patches(livepatch):
+        return Span(", ".join((condition.text, "never patches vmlinux", *nowhere)), Tone.WARN)
+    return Span(", ".join((condition.text, *nowhere)), condition.tone)
+
+
 def _object(each: InstalledObject) -> str:
+    if each.misnamed:
+        return f"{each.name} {len(each.functions)} (never patched: a module of that name does not come)"
     return f"{each.name} {len(each.functions)}" + (" (not loaded)" if each.patched is False else "")
 
 

@@ -45,6 +45,7 @@ def show_verdict(verdict: Verdict, page: Page, names: Names) -> Iterator[Line]:
         yield from state_table(verdict, page, names)
         yield line()
     yield from reasons(verdict, page)
+    yield from notes(verdict, page)
     if isinstance(verdict, Assessment):
         yield from ways(verdict, page)
     yield line(f"{verdict.livepatch}: ", Span(_WORD[verdict.decision], _TONE[verdict.decision]))
@@ -109,6 +110,13 @@ def reasons(verdict: Verdict, page: Page, *, indent: int = 0) -> Iterator[Line]:
         yield from _reason(finding, page, indent)
 
 
+def notes(verdict: Verdict, page: Page, *, indent: int = 0) -> Iterator[Line]:
+    """What comes of an action that is not refused, and what could not be checked of it beforehand."""
+    if verdict.decision is not Decision.DENY:
+        for finding in verdict.notes:
+            yield from page.paragraph(finding.message, head=line(" " * indent, "note: "), indent=indent + 6)
+
+
 def _reason(finding: Finding, page: Page, indent: int) -> Iterator[Line]:
     space = " " * indent
     word = {Decision.ALLOW: "allowed", Decision.DENY: "refused", Decision.UNKNOWN: "cannot tell"}[finding.decision]
@@ -131,6 +139,7 @@ def show_plan(plan: PlanReport, page: Page, names: Names) -> Iterator[Line]:
             yield from state_table(verdict, page, names, indent=5)
         if verdict.decision is not Decision.ALLOW:
             yield from reasons(verdict, page, indent=5)
+        yield from notes(verdict, page, indent=5)
     if plan.gap:
         gap = "in between, none of the livepatches that are being exchanged is in force: their fixes are missing then"
         yield from page.paragraph(gap, head=line("  ", Span("gap", Tone.WARN), ": "), indent=7)

@@ -26,6 +26,7 @@ from klpd.judge.permissions import (
     write_permissions,
 )
 from klpd.judge.rules import Mode
+from klpd.judge.surroundings import passes
 from klpd.judge.verdict import judge, obstructs
 from klpd.kernel.guard_abi import (
     ANY_LIVEPATCH,
@@ -36,7 +37,7 @@ from klpd.kernel.guard_abi import (
     GuardPermission,
     Permit,
 )
-from klpd.model import Decision, Load, Stack, Verdict
+from klpd.model import Circumstances, Decision, Load, Stack, Verdict
 from klpd.policy.beside import manifest_path, with_beside
 
 if TYPE_CHECKING:
@@ -81,7 +82,8 @@ class Obedient(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a verdict was judged from: the guard's epoch, the generation of the stack, and the manifest beside the file.
+    """What a verdict was judged from: the guard's epoch, the generation of the stack, the manifest beside the file, and
+    what else of the kernel counts.
 
     `manifest` tells that file from another one at the same place; None where there is none.
     """
@@ -89,6 +91,7 @@ class Facts:
     epoch: int
     generation: int
     manifest: tuple[int, ...] | None = None
+    circumstances: Circumstances | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +172,8 @@ class Enforcement:
         """
         if self._guard is None:
             return True  # there is nobody to be told, and what is loaded is judged then (klpd.daemon.fallback)
+        if judged.verdict is not None and passes(judged.verdict):
+            return False
         if judged.facts is None or judged.facts != self._facts(file):
             return False
         return judged.obstructed or self._conclude(replace(judged, file=file), next(self._order), pid)
@@ -213,7 +218,8 @@ class Enforcement:
             rank = next(self._order)
             facts = Facts(self._guard.epoch(), self._guard.generation())
             policy = self._policy()
-            verdict = judge(self._kernel.stack(), Load(livepatch), policy)
+            stack = self._kernel.surrounded(self._kernel.stack(), (livepatch,))
+            verdict = judge(stack, Load(livepatch), policy)
             judged = Judged(file, livepatch.digest, verdict, obstructs(verdict, policy), facts=facts)
             if self._conclude(judged, rank, ANY_PROCESS, until_ns):
                 break
@@ -232,6 +238,7 @@ class Enforcement:
             livepatch = module.read_livepatch(data, file=file, layouts=self._layouts)
             livepatch = with_beside(livepatch, file, self._store.declared)
             self._store.declare(livepatch)
+            stack = self._kernel.surrounded(stack, (livepatch,), None if facts is None else facts.circumstances)
         except (ModuleFormatError, PolicyError, KernelError) as error:
             enforced = self._policy().mode is Mode.ENFORCE
             return Judged(file, hashlib.sha256(data).hexdigest(), None, enforced, str(error), facts)
@@ -244,7 +251,8 @@ class Enforcement:
     def _facts(self, file: str) -> Facts | None:
         if self._guard is None:
             return None
-        return Facts(self._guard.epoch(), self._guard.generation(), _manifest_beside(file))
+        epoch, generation = self._guard.epoch(), self._guard.generation()
+        return Facts(epoch, generation, _manifest_beside(file), self._kernel.circumstances())
 
     def _conclude(self, judged: Judged, rank: int, pid: int, until_ns: int | None = None) -> bool:
         """Have the guard obey a verdict.  False where it was overtaken by another verdict on these bytes that denies

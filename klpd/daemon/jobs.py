@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Final
 from klpd.daemon.course import CanceledError
 from klpd.daemon.judged import JudgedKernel, veto
 from klpd.daemon.sequence import Sequence
-from klpd.errors import INTERNAL_ERROR, JobError, KlpdError, LimitError, UsageError
+from klpd.errors import INTERNAL_ERROR, JobError, KernelError, KlpdError, LimitError, UsageError
+from klpd.judge.effect import effect_told
 from klpd.judge.verdict import obstructs
-from klpd.model import Reverse
+from klpd.model import Load, Reverse, Stack
 from klpd.report import JobReport, JobState, StepReport, StepState
 
 if TYPE_CHECKING:
@@ -338,7 +339,7 @@ class Jobs:
     def _run(self, job: Job) -> str | None:
         if job.resumed is not None:
             self._resume(job, job.resumed)
-            return None
+            return self._effect(job)
         if job.cancel.is_set():
             raise CanceledError("canceled before it began")
         job.run()
@@ -346,7 +347,21 @@ class Jobs:
         if not plan.steps:
             return "nothing to do: it is so already"
         self._sequence(job).run(plan)
-        return None
+        return self._effect(job)
+
+    def _effect(self, job: Job) -> str | None:
+        """Where what was loaded has no effect yet, as the kernel tells, behind what the job was told before."""
+        actions = () if job.plan is None else (each.action for each in job.plan.steps)
+        names = [each.livepatch.name for each in actions if isinstance(each, Load)]
+        told = [] if job.report.message is None else [job.report.message]
+        try:
+            stack = self._kernel.stack() if names else Stack()
+        except KernelError as error:
+            told.append(f"where it is in effect could not be seen: {error}")
+        else:
+            present = (livepatch for name in names if (livepatch := stack.find(name)) is not None)
+            told += [sentence for each in present for sentence in effect_told(each)]
+        return "; ".join(told) or None
 
     def _accepted_plan(self, job: Job) -> Plan:
         """The job's plan, nothing of which is refused; else raises VetoedError."""

@@ -71,7 +71,8 @@ class JudgedKernel:
             if isinstance(action, Reverse | Force):
                 moving = _still_moving(stack, action, moving)
             policy = self.policy()
-            verdict = judge(stack, action, policy)
+            seen = self.kernel.surrounded(stack, (action.livepatch,)) if isinstance(action, Load) else stack
+            verdict = judge(seen, action, policy)
             if obstructs(verdict, policy):
                 raise veto(verdict)
             about_to(stack)

@@ -60,7 +60,7 @@ class Planning:
         watched = self._watched(descriptor.fileno())
         (handed,) = self._read([file], manifests, budget)
         source = Source(name, watched, handed.packed, handed.distrust)
-        stack, policy = self._kernel.stack(), self._policies.current
+        stack, policy = self._kernel.surrounded(self._kernel.stack(), (handed.livepatch,)), self._policies.current
         return assess(stack, handed.livepatch, policy, source, self._gate(), handed.loaded)
 
     def apply(
@@ -148,7 +148,9 @@ class Planning:
         return read_files(files, manifests, self._store.declared, self._layouts, budget, parameters)
 
     def _applying(self, handed: Sequence[HandedOver]) -> Plan:
-        return plan_apply_all(self._kernel.stack(), [each.loaded for each in handed], self._policies.current)
+        livepatches = [each.loaded for each in handed]
+        stack = self._kernel.surrounded(self._kernel.stack(), livepatches)
+        return plan_apply_all(stack, livepatches, self._policies.current)
 
     def _stack_with(self, name: str) -> tuple[Stack, str]:
         """The stack, and what the livepatch is called there that somebody means by `name`."""
@@ -160,6 +162,8 @@ class Planning:
 
     def _reverting(self, stack: Stack, to: str) -> Plan:
         wanted = () if stack.transition is not None else self._wanted(stack, to)
+        if wanted:
+            stack = self._kernel.surrounded(stack, wanted)
         return plan_revert(stack, wanted, self._policies.current)
 
     def _wanted(self, stack: Stack, to: str) -> tuple[Livepatch, ...]:

@@ -18,18 +18,19 @@ from klpd.kernel import modules, sysfs
 from klpd.kernel.guard_abi import Attribute, GuardApproval
 from klpd.kernel.log import KernelLog
 from klpd.kernel.stack import read_stack
+from klpd.kernel.surroundings import Around
 from klpd.kernel.tasks import TaskState, read_task
 from klpd.report import Transition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from klpd.daemon.transitions import Transitions
     from klpd.judge.rules import Policy
     from klpd.kernel.guard import Guard
     from klpd.kernel.memory import KernelMemory
     from klpd.kernel.stack import Known
-    from klpd.model import Stack
+    from klpd.model import Circumstances, Livepatch, Stack
 
 _APPROVAL_NS: Final = 30 * 1_000_000_000
 _WRITE_PATIENCE: Final = 5.0
@@ -49,6 +50,16 @@ class Kernel(Protocol):
     """
 
     def stack(self) -> Stack: ...
+
+    def circumstances(self) -> Circumstances:
+        """What beside the stack decides on whether a livepatch can come."""
+        ...
+
+    def surrounded(
+        self, stack: Stack, coming: Iterable[Livepatch], circumstances: Circumstances | None = None
+    ) -> Stack:
+        """`stack` with what the kernel looks for to load any of these; `circumstances`: those of just now."""
+        ...
 
     def load(self, data: bytes, name: str, judged: Stack, parameters: str) -> None:
         """Load these bytes, with parameters as finit_module(2) takes them."""
@@ -113,6 +124,7 @@ class RunningKernel:
         self._known = known
         self._transitions = transitions
         self._looks = _Looks()
+        self._around = Around()
 
     def stack(self) -> Stack:
         guard = self._guard
@@ -122,6 +134,14 @@ class RunningKernel:
         else:
             stack = self._looks.numbered(lambda: read_stack(self._memory, self._known))
         return stack_with_manifests(stack, self._policy())
+
+    def circumstances(self) -> Circumstances:
+        return self._around.circumstances()
+
+    def surrounded(
+        self, stack: Stack, coming: Iterable[Livepatch], circumstances: Circumstances | None = None
+    ) -> Stack:
+        return replace(stack, surroundings=self._around.of(coming, circumstances))
 
     def load(self, data: bytes, name: str, judged: Stack, parameters: str) -> None:
         with KernelLog() as log:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from klpd.judge import declared, kernel
+from klpd.judge import declared, kernel, surroundings
 from klpd.judge.reversal import restore_findings
 from klpd.judge.rules import Mode, Permission, Policy, Ruling
 from klpd.model import (
@@ -97,6 +97,7 @@ def _versions(states: Iterable[State]) -> Mapping[int, int]:
 def _refused(old: Livepatch, new: Livepatch) -> Iterator[Finding]:
     stack = Stack((Installed.expected(old),), kernel_release=old.kernel_release)
     yield from kernel.load_findings(stack, new, _NO_POLICY)
+    yield from surroundings.load_findings(stack, new)
     yield from declared.load_findings(stack, new, _NO_POLICY)
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from klpd.judge.kernel import deny, first_state
+from klpd.judge.findings import deny
+from klpd.judge.kernel import first_state
 from klpd.judge.rules import STICKY_WAYS
 from klpd.model import ChangeKind, Decision, DeclaredState, Finding, Installed, Livepatch, Load, Rule, RuleKind
 

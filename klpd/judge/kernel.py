@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from klpd.model import Decision, Finding, Rule, RuleKind
+from klpd.judge.findings import deny
+from klpd.model import Rule, RuleKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from klpd.judge.rules import Policy
-    from klpd.model import Installed, Livepatch, Stack, State
+    from klpd.model import Finding, Installed, Livepatch, Stack, State
 
 COMPATIBLE: Final = Rule(RuleKind.KERNEL, "klp_is_patch_compatible in kernel/livepatch/state.c")
 ONE_TRANSITION: Final = Rule(RuleKind.KERNEL, "__klp_enable_patch in kernel/livepatch/core.c")
@@ -28,11 +29,6 @@ FORCED: Final = Rule(RuleKind.KERNEL, "klp_force_transition in kernel/livepatch/
 OBJECT: Final = Rule(RuleKind.KERNEL, "klp_init_object in kernel/livepatch/core.c")
 FUNCTION: Final = Rule(RuleKind.KERNEL, "klp_init_func in kernel/livepatch/core.c")
 THIS_KERNEL: Final = Rule(RuleKind.BUILTIN, "a livepatch is for the one kernel that it was built for")
-
-
-def deny(code: str, rule: Rule, message: str, remedy: str, *, state: int | None = None) -> Finding:
-    """A finding that refuses an action."""
-    return Finding(Decision.DENY, code, rule, message, remedy, state=state)
 
 
 def load_findings(stack: Stack, livepatch: Livepatch, policy: Policy) -> Iterator[Finding]:

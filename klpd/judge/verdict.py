@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from klpd.judge import declared, kernel, site
+from klpd.judge import declared, kernel, site, surroundings
 from klpd.judge.reversal import restore_findings
 from klpd.judge.rules import Mode
 from klpd.model import Decision, Disable, Force, Load, Remove, Reverse, RuleKind, Verdict, changes, target
@@ -51,6 +51,7 @@ def _findings(stack: Stack, action: Action, policy: Policy, changed: tuple[State
     match action:
         case Load(livepatch):
             yield from kernel.load_findings(stack, livepatch, policy)
+            yield from surroundings.load_findings(stack, livepatch)
             yield from declared.load_findings(stack, livepatch, policy)
             yield from site.livepatch_findings(livepatch, policy)
             yield from site.signature_findings(livepatch, policy)
@@ -61,6 +62,7 @@ def _findings(stack: Stack, action: Action, policy: Policy, changed: tuple[State
                 unknown = (*unknown, livepatch.name)
             yield from site.unknown_findings(stack, unknown, policy)
             yield from site.change_findings(stack, changed, policy, otherwise=kernel.COMPATIBLE, loaded=livepatch)
+            yield from surroundings.notes(stack, livepatch)
         case Disable(name):
             yield from kernel.disable_findings(stack, name)
             yield from declared.unreadable_findings(stack, changed, name)

@@ -25,21 +25,22 @@ if TYPE_CHECKING:
 
 # bpf/stack.h
 _HEADER: Final = struct.Struct("=II")
-_PATCH: Final = struct.Struct("=56sBBBBBBBB")
+_PATCH: Final = struct.Struct("=56sBBBBBBBBB7x")
 _STATE: Final = struct.Struct("=QQ")
 _TASK: Final = struct.Struct("=iii16s")
 _KNOWN_REPLACE: Final = 1
 _KNOWN_FORCED: Final = 2
 _KNOWN_STATES: Final = 4
+_KNOWN_OBJECTS: Final = 8
 _WALKS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryLivepatch:
-    """A member of klp_patches.  None where this kernel does not have it, or there are too many states to read.
+    """A member of klp_patches.  None where this kernel does not have it, or there are too many of them to read.
 
     `coming`: its transition has not started; what is to be done before may still fail (__klp_enable_patch in
-    kernel/livepatch/core.c).
+    kernel/livepatch/core.c).  `misnamed`: it waits for a module that is named as the kernel itself is.
     """
 
     name: str
@@ -49,6 +50,7 @@ class MemoryLivepatch:
     forced: bool | None
     states: tuple[State, ...] | None
     coming: bool = False
+    misnamed: bool | None = None
 
     @property
     def in_force(self) -> bool:
@@ -129,7 +131,7 @@ class KernelMemory:
 
 def parse_patch(record: bytes) -> MemoryLivepatch:
     """A struct patch_record (bpf/stack.h)."""
-    name, known, replace, enabled, forced, transition, truncated, coming, count = _PATCH.unpack_from(record)
+    name, known, replace, enabled, forced, transition, truncated, coming, count, misnamed = _PATCH.unpack_from(record)
     states = _STATE.iter_unpack(record[_PATCH.size : _PATCH.size + count * _STATE.size])
     return MemoryLivepatch(
         name=readable(name),
@@ -139,4 +141,5 @@ def parse_patch(record: bytes) -> MemoryLivepatch:
         forced=bool(forced) if known & _KNOWN_FORCED else None,
         states=tuple(State(*each) for each in states) if known & _KNOWN_STATES and not truncated else None,
         coming=bool(coming),
+        misnamed=bool(misnamed) if known & _KNOWN_OBJECTS else None,
     )

@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from klpd.kernel import sysfs
 from klpd.kernel.memory import MemoryLivepatch
 from klpd.kernel.signing import read_verified
 from klpd.kernel.sysfs import SysfsLivepatch
-from klpd.model import UNDECLARED, Installed, Leftover, Stack, StatesSource
+from klpd.model import UNDECLARED, VMLINUX, Installed, Leftover, Stack, StatesSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from klpd.kernel.sysfs import LoadedModule
-    from klpd.model import State
+    from klpd.model import InstalledObject, State
     from klpd.module.origin import Origin
 
 _LOOKS: Final = 5
@@ -58,9 +58,10 @@ def read_stack(
             break
         time.sleep(_BETWEEN_LOOKS)
         look = _look(memory, root)
+    modules = sysfs.read_modules(root)
     return Stack(
-        livepatches=tuple(_installed(each, known, root) for each in look.in_force),
-        leftovers=tuple(_leftovers(sysfs.read_modules(root), look.names, root)),
+        livepatches=tuple(_installed(each, known, modules, root) for each in look.in_force),
+        leftovers=tuple(_leftovers(modules, look.names, root)),
         kernel_release=os.uname().release,
         readable=memory is not None,
         generation=generation,
@@ -107,27 +108,27 @@ def _look(memory: Memory | None, root: Path) -> _Look:
     )
 
 
-def _installed(seen: _Seen, known: Known, root: Path) -> Installed:
+def _installed(seen: _Seen, known: Known, modules: tuple[LoadedModule, ...], root: Path) -> Installed:
     shown, detail, name = seen.shown, seen.listed, seen.name
     build_id = sysfs.read_build_id(name, root) if shown is None else shown.build_id
     file = None if build_id is None else known(name, build_id)
     states, source = _states(detail, file)
-    replace = None if shown is None else shown.replace
-    if replace is None and detail is not None:
-        replace = detail.replace
-    if replace is None and file is not None:
-        replace = file.replace
+    cumulative = None if shown is None else shown.replace
+    if cumulative is None and detail is not None:
+        cumulative = detail.replace
+    if cumulative is None and file is not None:
+        cumulative = file.replace
     current = detail or shown
     assert current is not None
     return Installed(
         name=name,
         enabled=current.enabled,
         transition=current.transition,
-        replace=replace,
+        replace=cumulative,
         forced=None if detail is None else detail.forced,
         states=states,
         states_source=source,
-        objects=() if shown is None else shown.objects,
+        objects=() if shown is None else tuple(_with_patched(each, detail, modules) for each in shown.objects),
         build_id=build_id,
         digest=None if file is None else file.digest,
         restores=None if file is None else file.restores,
@@ -135,6 +136,21 @@ def _installed(seen: _Seen, known: Known, root: Path) -> Installed:
         signature=None if file is None else file.signature,
         kernel_verified=read_verified(name, root),
     )
+
+
+def _with_patched(
+    shown: InstalledObject, listed: MemoryLivepatch | None, modules: tuple[LoadedModule, ...]
+) -> InstalledObject:
+    """Whether the object is patched where sysfs does not tell (before Linux 6.1).
+
+    A module is as soon as it is there, since it is not let in else (klp_module_coming in kernel/livepatch/core.c).
+    """
+    if shown.patched is not None:
+        return shown
+    if shown.name != VMLINUX:
+        return replace(shown, patched=any(each.name == shown.name and each.live for each in modules))
+    misnamed = None if listed is None else listed.misnamed
+    return replace(shown, patched=None if misnamed is None else not misnamed)
 
 
 def _states(detail: MemoryLivepatch | None, file: Origin | None) -> tuple[tuple[State, ...] | None, StatesSource]:

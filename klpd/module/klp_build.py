@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from klpd.layout import CALLBACKS
-from klpd.model import VMLINUX, Format, Object
+from klpd.model import Format, Object
 from klpd.module.image import Place
 from klpd.module.structures import Patch, UnfamiliarError
 
@@ -53,13 +53,13 @@ def read(structures: Structures) -> Patch | None:
 
 def _object(structures: Structures, place: Place) -> Object:
     structures.count()
-    name = structures.string(place)
+    name, misnamed = structures.object_name(place)
     count = structures.image.number(place + _NR_FUNCS, 4)
     start = structures.image.target(place + _FUNCS)
     if count is None or start is None or not structures.image.is_data(start):
         raise UnfamiliarError
     functions = tuple(_functions(structures, start, count))
-    return Object(VMLINUX if name is None else name, functions, structures.callbacks(place, CALLBACKS))
+    return Object(name, functions, structures.callbacks(place, CALLBACKS), misnamed)
 
 
 def _functions(structures: Structures, start: Place, count: int) -> Iterator[Function]:

@@ -18,6 +18,7 @@ from klpd.module.elf import Elf
 from klpd.module.formats import read_patch
 from klpd.module.image import Image, Place
 from klpd.module.modinfo import MODULE_NAME, read_modinfo
+from klpd.module.needs import read_needs
 from klpd.module.notes import read_build_id
 from klpd.module.parameters import read_parameters, set_values
 from klpd.module.signature import read_signature
@@ -88,6 +89,7 @@ def _read(data: bytes, layouts: Layouts, given: Sequence[str] | None) -> Livepat
         signature=read_signature(data),
         declared=read_declared(modinfo),
         parameters=None if given is None else tuple(given),
+        needs=read_needs(elf),
     )
 
 

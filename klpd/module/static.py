@@ -19,7 +19,7 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
-from klpd.model import VMLINUX, Format, Function, Object, State
+from klpd.model import Format, Function, Object, State
 from klpd.module.image import OutsideError, Place
 from klpd.module.structures import Patch, UnfamiliarError
 from klpd.module.traces import Traces
@@ -221,22 +221,26 @@ class _Reader:
             raise UnfamiliarError
         return State(state_id, version) if state_id else None
 
-    def _object_head(self, place: Place) -> tuple[str, Place] | None:
-        name = self._structures.string(place + self._layout.object.name)
+    def _object_head(self, place: Place) -> tuple[Place, Place] | None:
+        """Where the pointer to its name is, and where its functions are."""
+        name = place + self._layout.object.name
         functions = self._image.target(place + self._layout.object.funcs)
+        unnamed = self._structures.string(name) is None
         if functions is None:
-            if name is None and self._image.number(place + self._layout.object.funcs, 8) == 0:
+            if unnamed and self._image.number(place + self._layout.object.funcs, 8) == 0:
                 return None
             raise UnfamiliarError
-        return VMLINUX if name is None else name, functions
+        return name, functions
 
     def _object(self, sizes: _Sizes, place: Place) -> Object | None:
         head = self._object_head(place)
         if head is None:
             return None
-        name, start = head
+        name_at, start = head
+        name, misnamed = self._structures.object_name(name_at)
         functions = tuple(self._array(start, sizes.function, self._function))
-        return Object(name, functions, self._structures.callbacks(place, self._layout.object.callbacks or ()))
+        callbacks = self._structures.callbacks(place, self._layout.object.callbacks or ())
+        return Object(name, functions, callbacks, misnamed)
 
     def _function(self, place: Place) -> Function | None:
         at = self._layout.function

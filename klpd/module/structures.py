@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from klpd.errors import ModuleFormatError
-from klpd.model import Format, Function, Object, State
+from klpd.model import VMLINUX, Format, Function, Object, State
 from klpd.module.elf import SHF_ALLOC, SHF_EXECINSTR
 
 if TYPE_CHECKING:
@@ -94,6 +94,11 @@ class Structures:
     def callbacks(self, place: Place, offsets: Iterable[tuple[Callback, int]]) -> tuple[Callback, ...]:
         """Those that the object at a place has, which are at these offsets in it."""
         return tuple(each for each, at in offsets if self.image.is_relocated(place + at, 8))
+
+    def object_name(self, pointer: Place) -> tuple[str, bool]:
+        """The name of the object to whose name a pointer at a place will point, and whether it is misnamed."""
+        name = self.string(pointer)
+        return VMLINUX if name is None else name, name == VMLINUX
 
     def function(self, name_at: Place, new_at: Place, sympos_at: Place) -> Function | None:
         """The function whose name, replacement and position are at these places; None where all are zeros."""

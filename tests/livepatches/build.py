@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tests.livepatches.forge import for_other_kernel
+from tests.livepatches.forge import for_other_kernel, needing
 from tests.livepatches.generate import source
 from tests.livepatches.headers import BuildError, find_headers
 from tests.livepatches.table import ROWS, SPECIAL
@@ -68,6 +68,8 @@ def _bring_up_to_date(headers: Headers, kept: Path, files: dict[str, Path]) -> N
     for row in ROWS:
         if row.for_other_kernel:
             files[row.name].write_bytes(for_other_kernel(files[row.name].read_bytes()))
+        if row.needs is not None:
+            files[row.name].write_bytes(needing(files[row.name].read_bytes(), row.needs))
     stamp.write_text(key)
 
 

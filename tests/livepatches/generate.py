@@ -43,7 +43,7 @@ def _functions(number: int, functions: Iterable[Function]) -> str:
 
 def _object(number: int, described: Object) -> Iterator[str]:
     yield "\t{"
-    if described.name != VMLINUX:
+    if described.name != VMLINUX or described.misnamed:
         yield f'\t\t.name = "{described.name}",'
     yield f"\t\t.funcs = functions_{number},"
     for each in described.callbacks:

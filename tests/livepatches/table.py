@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from klpd.model import VMLINUX, Callback, Format, Function, Object, State
+from klpd.model import VMLINUX, Callback, Format, Function, Needed, Object, State
 
 TARGET: Final = "klp_test_target"
 """The module that some livepatches patch (klp_test_target.c)."""
@@ -23,6 +23,9 @@ SHOWN: Final = Object(TARGET, (Function("klp_test_show"),))
 HELD: Final = Object(TARGET, (Function("klp_test_wait"),))
 """The function that /proc/klp_test_target/hold lets a task sleep in."""
 
+NEEDED: Final = Needed(VMLINUX, VMLINUX, "klp_no_such_symbol")
+"""A symbol that no kernel has."""
+
 EVERY_CALLBACK: Final = tuple(Callback)
 
 
@@ -31,6 +34,7 @@ class Row:
     """A livepatch made from livepatch.c.in.  `about` becomes its description, `declared` its tags klpd_state.
 
     `pre_patch_result` is what its pre_patch callback returns; what is `for_other_kernel` no kernel takes.
+    `needs` is a symbol that a livepatch relocation is made to need.
     """
 
     name: str
@@ -41,11 +45,16 @@ class Row:
     version: str | None = None
     pre_patch_result: str = "0"
     for_other_kernel: bool = False
+    needs: Needed | None = None
     declared: tuple[str, ...] = ()
 
 
 def _states(*pairs: tuple[int, int]) -> tuple[State, ...]:
     return tuple(State(*pair) for pair in pairs)
+
+
+def _vmlinux(function: str, sympos: int = 0) -> Object:
+    return Object(VMLINUX, (Function(function, sympos),))
 
 
 ROWS: Final = (
@@ -124,6 +133,25 @@ ROWS: Final = (
             Object(TARGET, (Function("klp_test_show"), Function("klp_test_wait", sympos=1))),
         ),
     ),
+    # Those that the kernel refuses for what it has not, or too often; and one that it takes, though it changes nothing.
+    Row("klp_no_function", "replaces a function that there is not", (), (_vmlinux("klp_no_such_function"),)),
+    Row("klp_ambiguous", "replaces one function of several, and not which", (), (_vmlinux("type_show"),)),
+    Row("klp_no_position", "replaces the second of one function", (), (_vmlinux("cmdline_proc_show", 2),)),
+    Row(
+        "klp_target_lacks",
+        "replaces a function that a module does not have",
+        (),
+        (Object(TARGET, (Function("klp_no_such_function"),)),),
+        replace=False,
+    ),
+    Row("klp_needs", "has a relocation to a symbol that there is not", needs=NEEDED),
+    Row(
+        "klp_misnamed",
+        "an object that is named vmlinux",
+        (),
+        (Object(VMLINUX, CMDLINE.functions, misnamed=True),),
+        replace=False,
+    ),
     Row("klp_other_kernel", "for another kernel", _states((0x1001, 3)), for_other_kernel=True),
 )
 
@@ -143,6 +171,7 @@ BY_FORMAT: Final = {"klp_kpatch_build": Format.KPATCH_BUILD, "klp_klp_build": Fo
 SPECIAL: Final = {
     TARGET: "no livepatch: the module that livepatches patch",
     "klp_ordinary": "no livepatch",
+    "klp_test_kprobe": "no livepatch: a kprobe with a post_handler on cmdline_proc_show",
     "klp_allocated": "a livepatch that fills its klp_patch at run time, so that its file tells nothing of it",
     "klp_changes": "a livepatch that is not what its file says, nor always the same",
     "klp_kpatch_build": "a livepatch in the format of kpatch-build",

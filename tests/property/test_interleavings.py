@@ -24,14 +24,14 @@ from klpd.judge.permissions import enabled_action, permits
 from klpd.judge.verdict import judge
 from klpd.kernel.guard_abi import Attribute, GuardVerdict
 from klpd.layout import known_layout
-from klpd.model import Decision, Load, Stack
+from klpd.model import Circumstances, Decision, Load, Stack, Surroundings
 from tests import builders
 from tests.builders import declares, denying, installed, sticky
 from tests.guard_model import LET_IN, GuardModel
 from tests.livepatches.build import build
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from klpd.judge.rules import Policy
@@ -111,6 +111,14 @@ class World:
         now = replace(self.now, epoch=epoch, generation=generation)
         self.moment()
         return now
+
+    def circumstances(self) -> Circumstances:
+        return Circumstances()
+
+    def surrounded(
+        self, stack: Stack, coming: Iterable[Livepatch], circumstances: Circumstances | None = None
+    ) -> Stack:
+        return replace(stack, surroundings=Surroundings())
 
     @property
     def now(self) -> Stack:

@@ -41,7 +41,15 @@ MOST_MEMORY: Final = 64 << 20
 """What klpd/module/reader.py promises, in bytes, beside the file."""
 MOST_SECONDS: Final = 2.0
 """Of processor time, for files that take as much as there can be: a quarter of that, unless the machine is busy."""
-REAL: Final = ("klp_callbacks", "klp_cmdline_v4", "klp_kpatch_build", "klp_klp_build", "klp_allocated", "klp_ordinary")
+REAL: Final = (
+    "klp_callbacks",
+    "klp_cmdline_v4",
+    "klp_needs",
+    "klp_kpatch_build",
+    "klp_klp_build",
+    "klp_allocated",
+    "klp_ordinary",
+)
 LAYOUTS: Final = ((), ("REORDERED",))
 """Of kernels that tell theirs, as macros of example.c."""
 ODD_NUMBERS: Final = (

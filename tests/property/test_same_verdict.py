@@ -22,7 +22,7 @@ from klpd.judge.rules import Manifest, Policy
 from klpd.judge.ways import Gate, by_apply, gate_of
 from klpd.kernel.mounts import lies_in
 from klpd.layout import known_layout
-from klpd.model import Declaration, Leftover, Load, Outcome, Stack
+from klpd.model import Declaration, Leftover, Load, Outcome, Stack, Surroundings
 from klpd.module import read_livepatch
 from klpd.remembered import read_remembered
 from tests.livepatches.build import build
@@ -105,6 +105,9 @@ class Alone(ThisMachine):
 
     def _stack(self, policy: Policy | PolicyError) -> Stack:
         return self._case.stack
+
+    def _surroundings(self, livepatch: Livepatch) -> Surroundings:
+        return Surroundings()
 
     def _gate(self, policy: Policy) -> Gate:
         return gate(policy)

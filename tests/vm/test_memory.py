@@ -28,8 +28,15 @@ def lab(bare_host: Host) -> Lab:
 def expected(name: str, **differences: object) -> dict[str, Any]:
     """What the table says that a livepatch is, once its transition is over."""
     (row,) = (each for each in ROWS if each.name == name)
-    at_rest = {"name": name, "enabled": True, "transition": False, "replace": row.replace, "forced": False}
-    return {**at_rest, "states": to_plain(row.states), **differences}
+    at_rest = {
+        "name": name,
+        "enabled": True,
+        "transition": False,
+        "replace": row.replace,
+        "forced": False,
+        "coming": False,
+    }
+    return {**at_rest, "states": to_plain(row.states), "misnamed": False, **differences}
 
 
 def insert(lab: Lab, name: str) -> None:
@@ -45,6 +52,13 @@ def test_a_livepatch_is_read_with_its_states(lab: Lab, name: str) -> None:
     insert(lab, name)
     lab.settle()
     assert lab("patches") == [expected(name)]
+
+
+def test_an_object_that_is_named_like_the_kernel_is_told_from_the_kernel(lab: Lab) -> None:
+    for name in ("klp_misnamed", "klp_add"):
+        insert(lab, name)
+        lab.settle()
+    assert lab("patches") == [expected("klp_misnamed", misnamed=True), expected("klp_add")]
 
 
 @on_every_kernel

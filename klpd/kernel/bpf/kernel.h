@@ -84,11 +84,17 @@ struct klp_state {
 	unsigned int version;
 };
 
+struct klp_object {
+	const char *name;
+	struct list_head node;
+};
+
 struct klp_patch {
 	struct module *mod;
 	struct klp_state *states;
 	_Bool replace;
 	struct list_head list;
+	struct list_head obj_list;
 	_Bool enabled;
 	_Bool forced;
 };

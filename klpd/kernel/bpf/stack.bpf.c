@@ -39,6 +39,40 @@ __noinline int read_states(__u64 at, struct patch_record *out)
 	return 0;
 }
 
+/* By letters, since a string would be a map of its own. */
+static __always_inline int is_vmlinux(const char *name)
+{
+	return name[0] == 'v' && name[1] == 'm' && name[2] == 'l' && name[3] == 'i' && name[4] == 'n' && name[5] == 'u' &&
+	       name[6] == 'x' && !name[7];
+}
+
+/* The kernel's own object has no name; one that is named like it is taken for a module (klp_is_module). */
+__noinline int read_objects(__u64 at, struct patch_record *out)
+{
+	struct list_head *head = (void *)at;
+	struct list_head *each;
+
+	if (!out)
+		return 0;
+	each = BPF_CORE_READ(head, next);
+	for (__u32 i = 0; i < MOST_OBJECTS; i++) {
+		char text[9] = {};
+		struct klp_object *object;
+		const char *name;
+
+		if (each == head || !each) {
+			out->known |= KNOWN_OBJECTS;
+			return 0;
+		}
+		object = (void *)each - bpf_core_field_offset(struct klp_object, node);
+		name = BPF_CORE_READ(object, name);
+		if (name && bpf_probe_read_kernel_str(text, sizeof(text), name) > 0 && is_vmlinux(text))
+			out->misnamed = 1;
+		each = BPF_CORE_READ(each, next);
+	}
+	return 0;
+}
+
 static __always_inline void read_patch(struct klp_patch *patch, struct patch_record *out)
 {
 	struct module *module = BPF_CORE_READ(patch, mod);
@@ -67,6 +101,8 @@ static __always_inline void read_patch(struct klp_patch *patch, struct patch_rec
 		if (states)
 			read_states((__u64)states, out);
 	}
+	if (bpf_core_field_exists(patch->obj_list) && bpf_core_field_exists(((struct klp_object *)0)->node))
+		read_objects((__u64)patch + bpf_core_field_offset(struct klp_patch, obj_list), out);
 }
 
 /* Fills the map with the livepatches in the order of klp_patches, the oldest first. */

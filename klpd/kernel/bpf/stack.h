@@ -6,6 +6,7 @@
 
 #define MOST_PATCHES 64
 #define MOST_STATES 64
+#define MOST_OBJECTS 64
 
 /* The context of walk: what it has to say of the whole list. */
 struct stack_header {
@@ -18,6 +19,7 @@ enum patch_known {
 	KNOWN_REPLACE = 1,
 	KNOWN_FORCED = 2,
 	KNOWN_STATES = 4,
+	KNOWN_OBJECTS = 8,
 };
 
 struct state_record {
@@ -35,6 +37,8 @@ struct patch_record {
 	__u8 truncated; /* it has more states */
 	__u8 coming; /* being initialised: it may yet fail */
 	__u8 states;
+	__u8 misnamed; /* it waits for a module that is named vmlinux */
+	__u8 unused[7];
 	struct state_record state[MOST_STATES];
 };
 
@@ -45,5 +49,5 @@ struct task_record {
 	char comm[TASK_COMM_LEN];
 };
 
-_Static_assert(sizeof(struct patch_record) == 64 + 16 * MOST_STATES, "as memory.py has it");
+_Static_assert(sizeof(struct patch_record) == 72 + 16 * MOST_STATES, "as memory.py has it");
 _Static_assert(sizeof(struct task_record) == 28, "as memory.py has it");

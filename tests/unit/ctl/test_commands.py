@@ -275,9 +275,9 @@ def test_list_has_a_line_for_each_livepatch() -> None:
     outcome = run(requests.List(names=False), Klpd())
     assert (outcome.status, outcome.err) == (ExitStatus.OK, "")
     assert outcome.out.splitlines() == [
-        "livepatch  is        replace  states",
-        "klp_v2     enabled   yes      0x1001:2 (console_loglevel), 0x2:1",
-        "kpatch_1   patching  unknown  unknown",
+        "livepatch  is                            replace  states",
+        "klp_v2     enabled, waits for nf_tables  yes      0x1001:2 (console_loglevel), 0x2:1",
+        "kpatch_1   patching                      unknown  unknown",
     ]
 
 

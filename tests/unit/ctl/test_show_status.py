@@ -8,9 +8,21 @@ from dataclasses import replace
 import pytest
 
 from klpd.ctl.page import Page
-from klpd.ctl.show_stack import show_stack
+from klpd.ctl.show_stack import list_stack, show_stack
 from klpd.ctl.show_status import show_status
-from klpd.model import Decision, Declaration, Drift, Finding, Installed, Rule, RuleKind, Stack, State, Verdict
+from klpd.model import (
+    Decision,
+    Declaration,
+    Drift,
+    Finding,
+    Installed,
+    InstalledObject,
+    Rule,
+    RuleKind,
+    Stack,
+    State,
+    Verdict,
+)
 from klpd.report import JobState, StepState
 from tests.builders import declares
 from tests.unit.ctl.examples import NAMES, STATUS, job, text_of
@@ -133,3 +145,17 @@ def test_states_that_only_root_could_have_read_are_explained() -> None:
 
 def test_no_name_of_a_livepatch_reaches_the_terminal_as_it_is() -> None:
     assert "\x1b" not in text_of(show_stack(Stack((Installed("\x1b]0;x\x07"),)), Page(), NAMES))
+
+
+@pytest.mark.parametrize(
+    ("patched", "listed", "shown"),
+    [
+        (True, "enabled  ", "vmlinux 0  "),
+        (None, "enabled  ", "vmlinux 0  "),
+        (False, "enabled, never patches vmlinux  ", "vmlinux 0 (never patched: a module of that name does not come)"),
+    ],
+)
+def test_what_never_patches_the_kernel_is_told(patched: bool | None, listed: str, shown: str) -> None:
+    stack = Stack((Installed("lp", objects=(InstalledObject("vmlinux", (), patched),)),))
+    assert listed in text_of(list_stack(stack, Page(), NAMES))
+    assert shown in text_of(show_stack(stack, Page(), NAMES))

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from klpd.ctl.page import Page
 from klpd.ctl.show_verdict import show_plan, show_verdict
-from klpd.model import Admission, Decision, Finding, Outcome, Rule, RuleKind
+from klpd.model import Admission, Decision, Finding, Outcome, Rule, RuleKind, Verdict
 from klpd.report import PlanReport
 from tests.unit.ctl.examples import APPROVED, NAMES, OPEN, PLAN, REFUSED_PLAN, STICKY, VETOED, assessed, text_of
 
@@ -118,3 +118,24 @@ def test_a_plan_that_is_refused_tells_why_and_warns_of_the_gap() -> None:
 def test_a_plan_without_steps_says_that_there_is_nothing_to_do() -> None:
     plan = PlanReport("apply klp_v3", Decision.ALLOW, ())
     assert text_of(show_plan(plan, Page(), NAMES)) == "apply klp_v3\n  nothing to do: it is so already"
+
+
+def _noted(decision: Decision) -> Verdict:
+    rule = Rule(RuleKind.BUILTIN, "somewhere")
+    note = Finding(Decision.ALLOW, "waits-for-module", rule, "it takes effect in nf_tables when that module comes")
+    return Verdict("load", "lp", decision, findings=(Finding(decision, "default", rule, "so it is"), note))
+
+
+def test_what_comes_of_a_livepatch_is_noted_beside_what_let_it_in() -> None:
+    assert text_of(show_verdict(_noted(Decision.ALLOW), Page(), NAMES)) == (
+        "allowed: so it is\n"
+        "  rule:   built-in: somewhere\n"
+        "note: it takes effect in nf_tables when that module comes\n"
+        "lp: approved"
+    )
+    plan = PlanReport("apply lp", Decision.ALLOW, (_noted(Decision.ALLOW),))
+    assert "     note: it takes effect in nf_tables" in text_of(show_plan(plan, Page(), NAMES))
+
+
+def test_nothing_comes_of_one_that_is_refused() -> None:
+    assert "note:" not in text_of(show_verdict(_noted(Decision.DENY), Page(), NAMES))

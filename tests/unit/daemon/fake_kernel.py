@@ -9,11 +9,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from klpd.errors import KernelError, OvertakenError
-from klpd.model import Disable, Force, Installed, Livepatch, Load, Remove, Stack
+from klpd.model import Disable, Force, Installed, Livepatch, Load, Remove, Stack, Surroundings
 from klpd.report import Straggler, Transition
 
 if TYPE_CHECKING:
-    from klpd.model import State
+    from collections.abc import Iterable
+
+    from klpd.model import Circumstances, State
 
 RELEASE = "6.1.0-test"
 
@@ -49,6 +51,7 @@ class FakeKernel:
     reversal_lasting: int | None = 0
     before_write: list[Callable[[], None]] = field(default_factory=list)
     looks: int = 0
+    around: Surroundings = field(default_factory=Surroundings)
     _left: int | None = None
 
     def stack(self) -> Stack:
@@ -60,6 +63,14 @@ class FakeKernel:
             else:
                 self._left -= 1
         return self.now
+
+    def circumstances(self) -> Circumstances:
+        return self.around.circumstances
+
+    def surrounded(
+        self, stack: Stack, coming: Iterable[Livepatch], circumstances: Circumstances | None = None
+    ) -> Stack:
+        return replace(stack, surroundings=self.around)
 
     def load(self, data: bytes, name: str, judged: Stack | None = None, parameters: str = "") -> None:
         self._come_to_write(judged)

@@ -20,7 +20,7 @@ from klpd.errors import KernelError, ModuleFormatError
 from klpd.judge.rules import Comparison, Mode, Permission, Ruling, StateRule, VersionRange, builtin_policy
 from klpd.kernel.guard_abi import ANY_LIVEPATCH, Attribute, GuardPermission, GuardVerdict, Permit
 from klpd.layout import known_layout
-from klpd.model import Decision, Stack
+from klpd.model import Circumstances, Decision, Stack, Surroundings
 from tests import builders
 from tests.builders import denying, installed, sticky
 from tests.guard_model import GuardModel
@@ -46,6 +46,10 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a fil
 @pytest.fixture(scope="module")
 def files() -> dict[str, bytes]:
     return {name: path.read_bytes() for name, path in build().items()}
+
+
+def release_of_files(files: dict[str, bytes]) -> str:
+    return module.read_livepatch(files["klp_add"], file="klp_add.ko").kernel_release
 
 
 @pytest.fixture
@@ -315,6 +319,30 @@ def test_a_verdict_holds_no_more_once_the_stack_has_changed(
     judged = enforced(enforcement.judge(files["klp_add"], "klp_add.ko", 7))
     approved.present_generation += 1
     assert not enforcement.renew(judged, "klp_add.ko", 8)
+
+
+def test_a_verdict_holds_no_more_once_something_else_in_the_kernel_has_changed(
+    store: Store, approved: GuardModel, files: dict[str, bytes]
+) -> None:
+    kernel = FakeKernel({}, now=Stack(kernel_release=release_of_files(files), epoch=approved.epoch()))
+    enforcement = Enforcement(kernel, lambda: ALLOW_ALL, store, approved, known_layout)
+    judged = enforced(enforcement.judge(files["klp_add"], "klp_add.ko", 7))
+    kernel.around = Surroundings(Circumstances(ftrace=True))
+    assert not enforcement.renew(judged, "klp_add.ko", 8)
+
+
+def test_a_refusal_for_what_may_be_gone_in_a_moment_is_judged_anew_each_time(
+    store: Store, approved: GuardModel, files: dict[str, bytes]
+) -> None:
+    kernel = FakeKernel({}, now=Stack(kernel_release=release_of_files(files), epoch=approved.epoch()))
+    kernel.around = Surroundings(Circumstances(ftrace=False))
+    enforcement = Enforcement(kernel, lambda: ALLOW_ALL, store, approved, known_layout)
+    judged = enforced(enforcement.judge(files["klp_add"], "klp_add.ko", 7))
+    assert judged.verdict is not None
+    assert [each.code for each in judged.verdict.reasons] == ["tracing-off"]
+    assert not enforcement.renew(judged, "klp_add.ko", 7)
+    kernel.around = Surroundings(Circumstances(ftrace=True))
+    assert enforced(enforcement.judge(files["klp_add"], "klp_add.ko", 7)).allowed
 
 
 @as_root

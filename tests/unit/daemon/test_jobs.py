@@ -14,7 +14,7 @@ from klpd.errors import LimitError, NotAuthorizedError, UsageError
 from klpd.judge.planner import plan_apply, plan_apply_all, plan_disable, plan_force, plan_revert
 from klpd.judge.rules import Permission, Ruling, StateRule, TransitionRules, Way
 from klpd.judge.verdict import judge
-from klpd.model import State
+from klpd.model import VMLINUX, InstalledObject, State
 from klpd.report import JobState
 from tests.unit.daemon.bench import ALLOW, ONE, POLICY, TWO, Bench
 
@@ -254,3 +254,18 @@ def test_of_several_livepatches_those_that_are_in_force_already_are_told(bench: 
     bench.wait(lambda: bench.ended)
     assert (bench.ended, job.report.message) == (["apply done"], "in force already: klp_one")
     assert bench.kernel.calls == ["load klp_two"]
+
+
+def test_a_job_in_the_end_tells_where_what_it_loaded_has_no_effect_yet(bench: Bench) -> None:
+    bench.kernel.lasting = 0
+    objects = (InstalledObject(VMLINUX, (), patched=True), InstalledObject("nf_tables", (), patched=False))
+
+    def loaded(_looks: int) -> None:
+        now = bench.kernel.now
+        bench.kernel.now = replace(now, livepatches=tuple(replace(each, objects=objects) for each in now.livepatches))
+
+    bench.kernel.on_look = loaded
+    job = bench.apply(ONE)
+    bench.wait(lambda: bench.ended)
+    told = "klp_one waits for nf_tables, not loaded now, to take effect there"
+    assert (bench.ended, job.report.message) == (["apply done"], told)

@@ -138,8 +138,21 @@ def test_a_reversal_is_safe_where_klpd_would_have_it(
         (livepatch("v1", {1: 3}), ["already-loaded"]),
         (livepatch("v2", {1: 3}, release="6.2.0-1-amd64"), ["other-kernel"]),
         (livepatch("v2", declared=declares({1: 1})), ["state-missing", "state-downgrade"]),
+        (
+            dataclasses.replace(livepatch("v2", {1: 3}), objects=(Object(VMLINUX, (), misnamed=True),)),
+            ["object-never-comes"],
+        ),
     ],
-    ids=["up", "down", "dropped", "without replacing", "of one name", "for another kernel", "only declared"],
+    ids=[
+        "up",
+        "down",
+        "dropped",
+        "without replacing",
+        "of one name",
+        "for another kernel",
+        "only declared",
+        "misnamed",
+    ],
 )
 def test_why_it_would_not_be_loaded_after_the_old_one(new: Livepatch, codes: list[str]) -> None:
     assert [each.code for each in compare(livepatch("v1", {1: 2}), new).loading] == codes

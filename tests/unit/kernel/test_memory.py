@@ -15,13 +15,20 @@ from klpd.model import State
 if TYPE_CHECKING:
     from pathlib import Path
 
-ALL_KNOWN = 7
+ALL_KNOWN = 15
 
 
 def record(
-    *, known: int = ALL_KNOWN, truncated: int = 0, count: int = 2, replace: int = 1, forced: int = 0, coming: int = 0
+    *,
+    known: int = ALL_KNOWN,
+    truncated: int = 0,
+    count: int = 2,
+    replace: int = 1,
+    forced: int = 0,
+    coming: int = 0,
+    misnamed: int = 0,
 ) -> bytes:
-    head = struct.pack("=56s8B", b"klp_one", known, replace, 1, forced, 1, truncated, coming, count)
+    head = struct.pack("=56s9B7x", b"klp_one", known, replace, 1, forced, 1, truncated, coming, count, misnamed)
     return head + struct.pack("=6Q", 0x1001, 3, 0x1002, 4, 99, 99).ljust(64 * 16, b"\0")
 
 
@@ -33,17 +40,22 @@ def test_a_record_is_read_with_its_states_and_no_more() -> None:
         replace=True,
         forced=False,
         states=(State(0x1001, 3), State(0x1002, 4)),
+        misnamed=False,
     )
+
+
+def test_an_object_that_is_named_like_the_kernel_is_told() -> None:
+    assert parse_patch(record(misnamed=1)).misnamed
 
 
 def test_a_livepatch_without_states_has_none() -> None:
     assert parse_patch(record(count=0)).states == ()
 
 
-@pytest.mark.parametrize(("missing", "member"), [(1, "replace"), (2, "forced"), (4, "states")])
+@pytest.mark.parametrize(("missing", "member"), [(1, "replace"), (2, "forced"), (4, "states"), (8, "misnamed")])
 def test_what_this_kernel_does_not_have_is_unknown(missing: int, member: str) -> None:
     found = parse_patch(record(known=ALL_KNOWN & ~missing))
-    unknown = [name for name in ("replace", "forced", "states") if getattr(found, name) is None]
+    unknown = [name for name in ("replace", "forced", "states", "misnamed") if getattr(found, name) is None]
     assert unknown == [member]
 
 

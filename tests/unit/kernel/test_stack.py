@@ -10,7 +10,7 @@ import pytest
 
 from klpd.kernel.memory import MemoryLivepatch
 from klpd.kernel.stack import read_stack
-from klpd.model import Callback, Leftover, Livepatch, Object, State, StatesSource
+from klpd.model import VMLINUX, Callback, Leftover, Livepatch, Object, State, StatesSource
 from klpd.module.origin import Origin
 from tests.unit.kernel.fake_sysfs import add_livepatch, add_module, tell_of_signatures
 
@@ -164,3 +164,30 @@ def test_what_the_kernel_verified_is_told_of_each(tmp_path: Path, taint: str, *,
 def test_a_kernel_that_does_not_check_signatures_tells_nothing_of_them(tmp_path: Path) -> None:
     installed(tmp_path, "klp_a")
     assert read_stack(None, unknown, root=tmp_path).livepatches[0].kernel_verified is None
+
+
+def before_6_1(root: Path) -> None:
+    """A kernel whose sysfs does not tell which objects are patched."""
+    add_livepatch(root, "klp_a", objects={VMLINUX: (), "here": (), "leaving": (), "absent": ()})
+    add_module(root, "klp_a")
+    add_module(root, "here", taint="")
+    add_module(root, "leaving", taint="", state="Unloading")
+    for each in (root / "sys/kernel/livepatch/klp_a").glob("*/patched"):
+        each.unlink()
+
+
+@pytest.mark.parametrize(("misnamed", "patched"), [(True, False), (False, True), (None, None)])
+def test_an_older_kernel_tells_by_its_list_whether_it_is_patched_itself(
+    tmp_path: Path, misnamed: bool | None, patched: bool | None
+) -> None:
+    before_6_1(tmp_path)
+    listed = dataclasses.replace(in_memory("klp_a"), misnamed=misnamed)
+    (found,) = read_stack(FakeMemory((listed,)), unknown, root=tmp_path).livepatches
+    assert {each.name: each.patched for each in found.objects}[VMLINUX] is patched
+
+
+def test_of_an_older_kernel_modules_that_are_there_are_patched(tmp_path: Path) -> None:
+    before_6_1(tmp_path)
+    (found,) = read_stack(None, unknown, root=tmp_path).livepatches
+    patched = {each.name: each.patched for each in found.objects}
+    assert patched == {VMLINUX: None, "here": True, "leaving": False, "absent": False}

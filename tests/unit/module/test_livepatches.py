@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.livepatches.table import Row
 
 ROWS_BY_NAME = [pytest.param(row, id=row.name) for row in ROWS]
-ORDINARY = ["klp_test_target", "klp_ordinary"]
+ORDINARY = ["klp_test_target", "klp_ordinary", "klp_test_kprobe"]
 
 
 def output(*command: str | Path) -> str:
@@ -39,6 +39,7 @@ def test_a_livepatch_is_read_as_its_row_describes_it(row: Row, modules: dict[str
     assert (found.name, found.description, found.version) == (row.name, row.about, row.version)
     assert (found.format, found.replace, found.states) == (Format.STATIC, row.replace, row.states)
     assert found.objects == row.objects
+    assert found.needs == (() if row.needs is None else (row.needs,))
 
 
 @pytest.mark.parametrize("row", ROWS_BY_NAME)
