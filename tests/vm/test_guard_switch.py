@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The guard keeps what it works by: nobody switches ftrace off while the gate is closed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from tests.vm.lab import Lab
+
+if TYPE_CHECKING:
+    from tests.vm.host import Host
+
+READ: Final = "cat /proc/sys/kernel/ftrace_enabled"
+SWITCH: Final = "ftrace_switched"
+
+
+@pytest.fixture
+def lab(bare_host: Host) -> Lab:
+    lab = Lab(bare_host)
+    lab("close")
+    return lab
+
+
+def is_on(lab: Lab) -> bool:
+    return lab.host.run(READ, check=True).stdout == "1\n"
+
+
+def test_ftrace_stays_on_while_the_gate_is_closed_and_until_it_is_opened(lab: Lab) -> None:
+    # Nobody is there but the kernel: each step is a process of its own, and ended.
+    assert set(lab("switch", "0", "0\\n", " 0", "00", "-0", "0x0", "2", "1 0", "10")) == {"EPERM"}
+    assert lab("switch", "1", "1\\n") == ["ok", "ok"]
+    assert set(lab("switch_elsewhere").values()) == {"EPERM"}
+    assert is_on(lab)
+    event = lab("events")[0]
+    assert (event["verdict"], event["allowed"], event["uid"], event["command"]) == ("forbidden", False, 0, "python3")
+    assert event["pid"] > 0
+
+    lab("let_ftrace_off", "allow")
+    assert lab("switch", "0", "1") == ["ok", "ok"]
+    lab("let_ftrace_off", "deny")
+    lab("set_mode", "observe")
+    assert lab("switch", "0", "1") == ["ok", "ok"]
+    lab("set_mode", "off")
+    assert lab("switch", "0") == ["ok"]
+    assert not is_on(lab)
+    lab("set_mode", "enforce")
+    assert lab("status")["state"] == "ineffective"
+    assert lab("switch", "0", "1") == ["EPERM", "ok"]
+    assert lab("status")["state"] == "closed"
+
+
+def test_what_others_can_detach_is_told_of_and_attached_again(lab: Lab) -> None:
+    before, mended, after = lab("detach_and_attach_again")
+    assert [each["program"] for each in before["missing"]] == [SWITCH]
+    assert "root may set kernel.ftrace_enabled to 0" in before["reason"]
+    assert mended
+    assert (after["state"], after["reason"], after["missing"]) == ("closed", "", [])
+    assert lab("switch", "0") == ["EPERM"]
+
+    assert {program for program, answer in lab("detach").items() if answer == "ok"} == {SWITCH}
+    assert lab("switch", "0", "1") == ["ok", "ok"]
+    assert lab("close")["missing"] == []
+    assert lab("switch", "0") == ["EPERM"]
