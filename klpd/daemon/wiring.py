@@ -254,11 +254,15 @@ class Daemon:
     def _open_guard(self, uid: int) -> None:
         gate.open_gate(self._present_guard())
         self._watch.look_soon()
+        self._tell_defences()
         self._record.guard_opened(uid)
         notify(f"STATUS={self._headline()}")
 
     def _close_guard(self, uid: int) -> None:
-        gate.close_gate(self._present_guard(), self._policies.current.mode)
+        try:
+            gate.close_gate(self._present_guard(), self._policies.current.mode)
+        finally:
+            self._tell_defences()
         self._read_guard()
         self._record.guard_closed(uid)
         notify(f"STATUS={self._headline()}")

@@ -104,6 +104,10 @@ _BLIND: Final = (
     "transition runs, and klpd's reversal may come when one has just ended; sysctl kernel.kptr_restrict=1, and "
     "systemctl restart klpd"
 )
+_ANOTHERS: Final = (
+    "that of another version of klpd is pinned in {} and refuses each livepatch until the next boot, or until its pins "
+    "are removed"
+)
 _NO_MODULES: Final = (
     "kernel.modules_disabled is 1: until the next boot the kernel loads and removes no module, so no livepatch comes "
     "in, whoever asks, and there is nothing to test the guard with"
@@ -235,7 +239,8 @@ class Guard:
             guard = _adopted(digest, directory, handed)
             if guard is None:
                 if hindered:
-                    raise GuardError(f"no livepatch guard: {hindered}")
+                    kept = f"; {_ANOTHERS.format(directory)}" if (directory / _CURRENT).exists() else ""
+                    raise GuardError(f"no livepatch guard: {hindered}{kept}")
                 blind = switches.addresses_are_hidden()
                 _install(path, GuardConfig(mode, digest, ftrace_off=ftrace_off, blind=blind), directory)
                 guard = cls(directory)

@@ -87,11 +87,18 @@ class SwitchTrial:
 
 
 def try_to_switch(path: Path = FTRACE_ENABLED) -> SwitchTrial:
-    """Write to the switch what is no number: past the guard, proc_dointvec (kernel/sysctl.c) refuses it with EINVAL."""
+    """Write to the switch what is no number: past the guard, proc_dointvec (kernel/sysctl.c) refuses it with EINVAL.
+
+    Nothing of this is told by inotify(7) as a change, as O_TRUNC would be: whoever tests when the switch has changed is
+    not to be told of his own test.
+    """
     code = 0
     try:
-        with path.open("wb", buffering=0) as switch:
-            switch.write(b"klpd")
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, b"klpd")
+        finally:
+            os.close(fd)
     except OSError as error:
         code = error.errno or errno.EIO
     return SwitchTrial(threading.get_native_id(), code)

@@ -33,6 +33,16 @@ def modules_are_disabled(root: Path = ROOT) -> bool:
         return False  # without CONFIG_MODULES there is none
 
 
+def memory_is_confidential(root: Path = ROOT) -> bool:
+    """Whether the kernel loads no program that reads its memory (LOCKDOWN_BPF_READ_KERNEL, asked for by
+    bpf_tracing_func_proto in kernel/trace/bpf_trace.c).  Those that are loaded already go on.
+    """
+    try:
+        return "[confidentiality]" in (root / "sys/kernel/security/lockdown").read_text(encoding="ascii")
+    except OSError:
+        return False  # it is not to be seen, or there is none
+
+
 def addresses_are_hidden(root: Path = ROOT) -> bool:
     """Whether the kernel does not tell where its symbols are: it shows 0 for each (kallsyms_show_value in
     kernel/ksyms_common.c), to everybody with kernel.kptr_restrict=2.  libbpf takes these for the addresses.

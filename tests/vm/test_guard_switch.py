@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from klpd.messages import MessageId
 from tests.vm.lab import Lab
+from tests.vm.livepatches import journal, set_policy
+from tests.vm.test_gate_trouble import guard
 
 if TYPE_CHECKING:
     from tests.vm.host import Host
@@ -63,3 +66,34 @@ def test_what_others_can_detach_is_told_of_and_attached_again(lab: Lab) -> None:
     assert lab("switch", "0", "1") == ["ok", "ok"]
     assert lab("close")["missing"] == []
     assert lab("switch", "0") == ["EPERM"]
+
+
+def test_klpd_tells_who_tried_and_at_once_when_the_kernel_does_not_call_the_guard(host: Host) -> None:
+    assert "not permitted" in host.run("sysctl --write kernel.ftrace_enabled=0").stderr
+    await_entry(host, MessageId.SWITCH_VETOED, "")
+    (veto,) = journal(host, MessageId.SWITCH_VETOED)
+    assert (veto["KLPD_COMMAND"], veto["KLPD_UID"], veto["KLPD_SWITCH"]) == ("sysctl", "0", "kernel.ftrace_enabled")
+
+    host.run("klpctl guard open && sysctl --write kernel.ftrace_enabled=0", check=True)
+    closed = host.run("klpctl guard close")
+    assert closed.returncode != 0
+    assert "kernel.ftrace_enabled is 0" in closed.stderr
+    await_entry(host, MessageId.SWITCH_ALLOWED, "let through, since the gate is open: sysctl")
+    await_entry(host, MessageId.DEFENCE_CHANGED, "guard is down: ineffective.*kernel.ftrace_enabled is 0")
+    assert {each["PRIORITY"] for each in journal(host, MessageId.SWITCH_ALLOWED)} == {"1"}
+    assert journal(host, MessageId.DEFENCE_CHANGED)[-1]["PRIORITY"] == "1"
+
+    host.run("sysctl --write kernel.ftrace_enabled=1", check=True)
+    await_entry(host, MessageId.DEFENCE_CHANGED, "guard is up")
+    assert guard(host)[0] == "up"
+
+    set_policy(host, '[policy]\nftrace-off = "allow"\n')
+    host.run("sysctl --write kernel.ftrace_enabled=0", check=True)
+    await_entry(host, MessageId.SWITCH_ALLOWED, "let through, since the policy allows it: sysctl")
+    await_entry(host, MessageId.DEFENCE_CHANGED, "guard is down: ineffective")
+
+
+def await_entry(host: Host, kind: MessageId, text: str) -> None:
+    """Wait for the last entry of a kind to say something: less long than klpd takes to look by itself."""
+    last = f"journalctl --output cat --lines 1 MESSAGE_ID={kind}"
+    host.run(f"until {last} | grep --quiet '{text}'; do sleep 0.1; done", check=True, timeout=15)

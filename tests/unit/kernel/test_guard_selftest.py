@@ -119,7 +119,7 @@ def test_a_switch_that_is_not_kept_is_a_complaint(code: int, events: tuple[Switc
 
 def test_the_switch_is_tried_with_what_is_no_number(tmp_path: Path) -> None:
     switch = tmp_path / "ftrace_enabled"
-    switch.touch()
+    switch.write_text("1")
     assert try_to_switch(switch) == SwitchTrial(TID, 0)
     assert not switch.read_text().strip().isdigit()
     assert try_to_switch(tmp_path / "nonesuch/ftrace_enabled").errno == errno.ENOENT

@@ -11,7 +11,12 @@ import pytest
 
 from klpd.errors import KernelError
 from klpd.kernel.mounts import cgroup_roots
-from klpd.kernel.switches import addresses_are_hidden, ftrace_is_off, modules_are_disabled
+from klpd.kernel.switches import (
+    addresses_are_hidden,
+    ftrace_is_off,
+    memory_is_confidential,
+    modules_are_disabled,
+)
 
 SHOWN: Final = "0000000000000000 A fixed_percpu_data\n0000000000001000 A cpu_debug_store\nffffffff81000000 T _text\n"
 HIDDEN: Final = "0000000000000000 A fixed_percpu_data\n0000000000000000 A cpu_debug_store\n0000000000000000 T _text\n"
@@ -67,3 +72,15 @@ def test_addresses_that_cannot_be_read_are_hidden(tmp_path: Path) -> None:
 )
 def test_the_root_cgroup_is_where_the_unified_hierarchy_is_mounted_whole(line: str, points: tuple[str, ...]) -> None:
     assert cgroup_roots(line.encode()) == tuple(Path(each) for each in points)
+
+
+@pytest.mark.parametrize(
+    ("text", "confidential"),
+    [("none integrity [confidentiality]\n", True), ("none [integrity] confidentiality\n", False)],
+)
+def test_memory_is_confidential_at_the_highest_lockdown(tmp_path: Path, text: str, *, confidential: bool) -> None:
+    assert memory_is_confidential(put(tmp_path, "sys/kernel/security/lockdown", text)) is confidential
+
+
+def test_where_no_lockdown_is_to_be_seen_there_is_none(tmp_path: Path) -> None:
+    assert not memory_is_confidential(tmp_path)
