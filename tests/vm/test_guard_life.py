@@ -37,8 +37,10 @@ def test_it_stays_when_who_closed_the_gate_is_gone(lab: Lab) -> None:
 
 def test_who_takes_it_over_reads_what_happened_meanwhile(lab: Lab) -> None:
     lab("close")
-    lab.load("file", lab.livepatch(NAME))
-    assert [each["module"] for each in lab("take_over")] == [NAME]
+    path = lab.livepatch(NAME)
+    lab.load("file", path)
+    decision, refused_file = lab("take_over")
+    assert (decision["module"], refused_file["file"]) == (NAME, path)
     assert lab("take_over") == []
 
 

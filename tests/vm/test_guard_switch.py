@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from klpd.messages import MessageId
+from tests.vm.boot import Options
 from tests.vm.lab import Lab
 from tests.vm.livepatches import journal, set_policy
+from tests.vm.marks import extended, on_the_newest_too
 from tests.vm.test_gate_trouble import guard
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.vm.host import Host
 
 READ: Final = "cat /proc/sys/kernel/ftrace_enabled"
@@ -30,6 +34,7 @@ def is_on(lab: Lab) -> bool:
     return lab.host.run(READ, check=True).stdout == "1\n"
 
 
+@on_the_newest_too
 def test_ftrace_stays_on_while_the_gate_is_closed_and_until_it_is_opened(lab: Lab) -> None:
     # Nobody is there but the kernel: each step is a process of its own, and ended.
     assert set(lab("switch", "0", "0\\n", " 0", "00", "-0", "0x0", "2", "1 0", "10")) == {"EPERM"}
@@ -54,6 +59,7 @@ def test_ftrace_stays_on_while_the_gate_is_closed_and_until_it_is_opened(lab: La
     assert lab("status")["state"] == "closed"
 
 
+@on_the_newest_too
 def test_what_others_can_detach_is_told_of_and_attached_again(lab: Lab) -> None:
     before, mended, after = lab("detach_and_attach_again")
     assert [each["program"] for each in before["missing"]] == [SWITCH]
@@ -91,6 +97,38 @@ def test_klpd_tells_who_tried_and_at_once_when_the_kernel_does_not_call_the_guar
     host.run("sysctl --write kernel.ftrace_enabled=0", check=True)
     await_entry(host, MessageId.SWITCH_ALLOWED, "let through, since the policy allows it: sysctl")
     await_entry(host, MessageId.DEFENCE_CHANGED, "guard is down: ineffective")
+
+
+@extended
+def test_klpd_attaches_again_what_others_have_detached(host: Host) -> None:
+    host.run("mkdir /run/systemd/system/klpd.service.d", check=True)
+    host.write("/run/systemd/system/klpd.service.d/test.conf", b"[Service]\nWatchdogSec=9s\n")
+    host.run("systemctl daemon-reload && systemctl restart klpd", check=True)
+    lab = Lab(host)
+    lab("detach")
+    state, detail = guard(host)
+    assert state == "degraded"
+    assert "root may set kernel.ftrace_enabled to 0" in detail
+    await_entry(host, MessageId.DEFENCE_CHANGED, "guard is up")
+    assert lab("switch", "0") == ["EPERM"]
+    # As systemd keeps it, too.
+    host.run("rm -r /sys/fs/bpf/klpd && systemctl restart klpd", check=True)
+    assert lab("switch", "0") == ["EPERM"]
+    assert guard(host)[0] == "up"
+
+
+@extended
+def test_what_was_switched_off_before_there_was_a_guard_is_told_at_the_start_and_over_when_it_is_on(
+    boot: Callable[[Options], Host],
+) -> None:
+    host = boot(Options(kernel_arguments=("sysctl.kernel.ftrace_enabled=0",)))
+    state, detail = guard(host)
+    assert state == "down"
+    assert "kernel.ftrace_enabled is 0" in detail
+    await_entry(host, MessageId.DEFENCE_CHANGED, "guard is down: ineffective")
+    assert journal(host, MessageId.DEFENCE_CHANGED)[-1]["PRIORITY"] == "1"
+    host.run("sysctl --write kernel.ftrace_enabled=1", check=True)
+    await_entry(host, MessageId.DEFENCE_CHANGED, "guard is up")
 
 
 def await_entry(host: Host, kind: MessageId, text: str) -> None:
