@@ -188,6 +188,7 @@ def test_where_no_module_may_be_loaded_no_livepatch_comes_in_and_that_is_told(la
     status = lab("close")
     assert (status["state"], status["reason"]) == ("closed", "")
     assert "kernel.modules_disabled is 1" in status["note"]
+    assert lab.load("memfd", lab.livepatch(NAME)) == "EPERM"
     assert lab("switch", "0") == ["EPERM"]
 
 

@@ -621,6 +621,13 @@ long BPF_PROG(attribute_opened, struct file *file)
 	return write(inode->i_private);
 }
 
+/* A cgroup's program's answer, of which the verifier wants proof that it is 0 or 1, not a number that happens to be. */
+static __always_inline int yes_or_no(int passes)
+{
+	barrier_var(passes);
+	return passes ? 1 : 0;
+}
+
 /* Whether kernel.ftrace_enabled may be switched off. */
 static __always_inline int ask_switch(void)
 {
@@ -666,9 +673,7 @@ int ftrace_switched(struct bpf_sysctl *ctx)
 	    !begins(name, FTRACE_ENABLED, sizeof(name)))
 		return 1;
 	size = bpf_sysctl_get_new_value(ctx, value, sizeof(value));
-	if (value[0] == '1' && (size == 1 || (size == 2 && value[1] == '\n')))
-		return 1;
-	return ask_switch();
+	return yes_or_no((value[0] == '1' && (size == 1 || (size == 2 && value[1] == '\n'))) || ask_switch());
 }
 
 static __always_inline int tell_transition(__u8 kind, struct livepatch *livepatch)
