@@ -28,6 +28,8 @@ _KINDS: Final = {
     MessageId.WRITE_ALLOWED: ("allowed", Tone.GOOD),
     MessageId.WRITE_AUDITED: ("audited", Tone.WARN),
     MessageId.WRITE_UNGUARDED: ("gate open", Tone.BAD),
+    MessageId.SWITCH_VETOED: ("vetoed", Tone.BAD),
+    MessageId.SWITCH_ALLOWED: ("switched", Tone.BAD),
     MessageId.LIVEPATCH_ENTERED: ("entered", Tone.PLAIN),
     MessageId.LIVEPATCH_LEFT: ("left", Tone.PLAIN),
     MessageId.JOB_DONE: ("job done", Tone.GOOD),

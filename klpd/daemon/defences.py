@@ -35,7 +35,7 @@ def guard_defence(guard: Guard | None, why_not: str) -> Defence:
         return Defence("guard", DefenceState.DOWN, f"{why_not}; whoever may load modules can load any livepatch")
     status = guard.status()
     lost = f"; {status.counters.lost} of its events were lost" if status.counters.lost else ""
-    detail = f"{_GUARD_DETAILS[status.state]}{lost}" + (f"; {status.reason}" if status.reason else "")
+    detail = "; ".join(each for each in (f"{_GUARD_DETAILS[status.state]}{lost}", status.reason, status.note) if each)
     match status.state:
         case GuardState.CLOSED:
             return Defence("guard", DefenceState.DEGRADED if status.reason else DefenceState.UP, detail)

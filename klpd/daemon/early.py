@@ -11,9 +11,9 @@ import sys
 from klpd.daemon.journal import Journal
 from klpd.daemon.record import Record
 from klpd.errors import KlpdError, PolicyError
-from klpd.judge.rules import Mode
-from klpd.kernel.gate import SWITCH, guard_mode, switched_off
-from klpd.kernel.guard import Guard, GuardEvent, GuardState, WriteEvent
+from klpd.judge.rules import builtin_policy
+from klpd.kernel.gate import SWITCH, have_guard, switched_off
+from klpd.kernel.guard import GuardEvent, GuardState, SwitchEvent, WriteEvent
 from klpd.policy import read_policy
 
 
@@ -23,12 +23,12 @@ def main() -> int:
         print(f"the gate stays open: {SWITCH} is on the kernel's command line", file=sys.stderr)
         return 0
     try:
-        mode = read_policy().mode
+        policy = read_policy()
     except PolicyError as error:
         print(f"the policy does not check, so the gate is closed: {error.account}", file=sys.stderr)
-        mode = Mode.ENFORCE
+        policy = builtin_policy("the files do not check")
     try:
-        guard = Guard.close_gate(guard_mode(mode))
+        guard = have_guard(policy)
         status = guard.status()
     except KlpdError as error:
         print(error, file=sys.stderr)
@@ -40,6 +40,8 @@ def main() -> int:
             record.load_decided(event, None)
         elif isinstance(event, WriteEvent):
             record.write_decided(event, None)
+        elif isinstance(event, SwitchEvent):
+            record.switch_decided(event)
     print(f"the guard is {status.state}" + (f": {status.reason}" if status.reason else ""))
     return int(status.state is GuardState.INEFFECTIVE)
 

@@ -12,7 +12,7 @@ import socket
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 _FIRST: Final = 3  # SD_LISTEN_FDS_START
 _SECONDS: Final = 5.0
@@ -35,8 +35,8 @@ def take_stored() -> dict[str, int]:
     return stored
 
 
-def replace_stored(former: Mapping[str, int], fds: Mapping[str, int]) -> None:
-    """Have the service manager keep these, by these names, in place of the former ones.  Raises OSError.
+def replace_stored(former: Iterable[str], fds: Mapping[str, int]) -> None:
+    """Have the service manager keep these, by these names, in place of those of the former names.  Raises OSError.
 
     They are not polled: the kernel says that a BPF map is in error, whatever it is asked (bpf_map_poll).
     """

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from klpd.daemon.enforcement import Judged
     from klpd.daemon.journal import Journal
     from klpd.errors import KernelError
-    from klpd.kernel.guard import GuardEvent, WriteEvent
+    from klpd.kernel.guard import GuardEvent, SwitchEvent, WriteEvent
     from klpd.kernel.threads import Thread
     from klpd.model import Drift, Installed
     from klpd.plain import Plain
@@ -77,6 +77,12 @@ class _Often:
 
 _AUDITING: Final = "let through, since klpd audits"
 _OPEN: Final = "let through, since the gate is open"
+_FTRACE: Final = "kernel.ftrace_enabled"
+_SWITCH_OFF: Final = 'klpctl guard open lifts this for a time, ftrace-off = "allow" in the policy for good'
+_LET_SWITCH: Final = {
+    GuardVerdict.OFF: _OPEN,
+    GuardVerdict.ALLOWED: "let through, since the policy allows it",
+}
 _VOID: Final = {
     GuardVerdict.EXPIRED: "it was approved when its file was opened, which is too long ago",
     GuardVerdict.STALE: "another livepatch came or went since it was approved",
@@ -189,6 +195,26 @@ class Record:
         else:
             text = f"vetoed: {who} may not write to {what}: {fields[Field.REASON]}"
             self._event(MessageId.WRITE_VETOED, logging.WARNING, text, fields)
+
+    def switch_decided(self, event: SwitchEvent) -> None:
+        """The guard let a program switch off what the kernel calls it by, or refused that."""
+        who = f"{event.command}[{event.pid}] of uid {event.uid}"
+        fields = {
+            Field.SWITCH: _FTRACE,
+            Field.PID: str(event.pid),
+            Field.UID: str(event.uid),
+            Field.COMMAND: event.command,
+        }
+        if not event.allowed:
+            fields[Field.REASON] = f"the kernel would not call the guard any more; {_SWITCH_OFF}"
+            text = f"vetoed: {who} may not switch {_FTRACE} off: {fields[Field.REASON]}"
+            self._event(MessageId.SWITCH_VETOED, logging.WARNING, text, fields)
+            return
+        fields[Field.REASON] = _LET_SWITCH.get(event.verdict, _AUDITING)
+        text = (
+            f"{fields[Field.REASON]}: {who} SWITCHES {_FTRACE} OFF; until it is 1, the kernel does not call the guard"
+        )
+        self._event(MessageId.SWITCH_ALLOWED, ALERT, text, fields)
 
     def entered(self, livepatch: Installed) -> None:
         """A livepatch is new in the stack."""

@@ -150,7 +150,8 @@ class RunningKernel:
             except KernelError as error:
                 if error.errno == errno.EPERM and self._is_other(judged):
                     raise OvertakenError(f"cannot load {name}") from error
-                raise KernelError(f"cannot load {name}", error.errno, log.complaints()) from error
+                what = f"cannot load {name}{modules.hint(error.errno)}"
+                raise KernelError(what, error.errno, log.complaints()) from error
 
     def _load(self, data: bytes, name: str, judged: Stack, parameters: str) -> None:
         if self._guard is None:

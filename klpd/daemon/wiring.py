@@ -38,9 +38,17 @@ from klpd.daemon.unwatched import Unwatched
 from klpd.daemon.watch import Watch
 from klpd.errors import GuardError, KernelError, KlpdError, PolicyError
 from klpd.judge.ways import Gate, gate_of
-from klpd.kernel import gate, sysfs
-from klpd.kernel.guard import Guard, GuardEvent, GuardState, RefusedFileEvent, TransitionEvent, WriteEvent
+from klpd.kernel import gate, switches, sysfs
+from klpd.kernel.guard import (
+    GuardEvent,
+    GuardState,
+    RefusedFileEvent,
+    SwitchEvent,
+    TransitionEvent,
+    WriteEvent,
+)
 from klpd.kernel.guard_abi import GuardMode, GuardVerdict
+from klpd.kernel.inotify import WrittenFile
 from klpd.kernel.layouts import KernelLayouts
 from klpd.kernel.memory import KernelMemory
 from klpd.kernel.mounts import lies_in
@@ -50,12 +58,13 @@ from klpd.policy import read_policy
 from klpd.report import BUS_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from klpd.daemon.jobs import Job
     from klpd.daemon.journal import Journal
-    from klpd.judge.rules import Mode, Policy
+    from klpd.judge.rules import Policy
+    from klpd.kernel.guard import Guard
     from klpd.kernel.guard_abi import Event
     from klpd.model import Installed, Stack
     from klpd.report import Defence, DefenceState
@@ -66,6 +75,8 @@ _PATIENCE: Final = 10.0
 """Seconds to wait until all directories are watched, at the start and at a reload."""
 _AGAIN: Final = 0.5
 """Seconds until the service manager is told once more what it has not taken."""
+_TAKES_EFFECT: Final = 0.5
+"""Seconds after which a write that the guard has told of beforehand has been made."""
 _LAST_WRITES: Final = 5.0
 """Seconds to write what is not written yet when klpd ends."""
 _LATE: Final = "it takes long to look through the directories to watch; some are not watched yet"
@@ -77,7 +88,7 @@ class Daemon:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._record = Record(journal)
-        self._told: dict[str, DefenceState] = {}
+        self._told: dict[str, tuple[DefenceState, bool]] = {}
         self._loop = Loop()
         self._exit_status = 0
         self._policies = Policies(read_policy)
@@ -85,7 +96,7 @@ class Daemon:
         with suppress(PolicyError):  # it is recorded, and the built-in policy is in force
             self._take_policy()
         stored = take_stored()
-        self._guard, self._no_guard = _guard(self._policies.current.mode, stored)
+        self._guard, self._no_guard = _guard(self._policies.current, stored)
         _store(self._guard, stored)
         self._files = StateFiles(lambda: self._loop.call_soon(self._tell_defences))
         self._layouts = KernelLayouts()
@@ -161,6 +172,7 @@ class Daemon:
             self._loop.watch(self._guard.fileno(), self._read_guard)
             # What came before, the self-test has taken from the ring: no event tells of that.
             self._read_guard()
+            self._watch_switch(self._guard)
         self._tell_defences()
         self._watch.look()
         for saved in self._unfinished.jobs:
@@ -212,18 +224,45 @@ class Daemon:
             return True
         return self._store.approved(livepatch)
 
+    def _watch_switch(self, guard: Guard) -> None:
+        """Tell at once when the kernel calls the guard no more, or again."""
+        try:
+            switch = WrittenFile(switches.FTRACE_ENABLED)
+        except KernelError as error:
+            log.warning("whether the kernel calls the guard is looked at with the watchdog's pings only: %s", error)
+            return
+
+        def written() -> None:
+            switch.read()
+            self._guard_switched(guard)
+
+        self._loop.watch(switch.fileno(), written)
+
+    def _guard_switched(self, guard: Guard) -> None:
+        try:
+            guard.test_again()
+        except KernelError as error:
+            log.warning("the guard cannot be tested: %s", error)
+        self._tell_defences()
+        notify(f"STATUS={self._headline()}")
+
     def _looked(self, stack: Stack) -> None:
         self._enforcement.permit(stack)
         self._standing.judge_anew()
+        self._loop.call_soon(self._tell_defences)
 
     def _open_guard(self, uid: int) -> None:
         gate.open_gate(self._present_guard())
         self._watch.look_soon()
+        self._tell_defences()
         self._record.guard_opened(uid)
         notify(f"STATUS={self._headline()}")
 
     def _close_guard(self, uid: int) -> None:
-        gate.close_gate(self._present_guard(), self._policies.current.mode)
+        try:
+            gate.close_gate(self._present_guard(), self._policies.current.mode)
+        finally:
+            self._tell_defences()
         self._read_guard()
         self._record.guard_closed(uid)
         notify(f"STATUS={self._headline()}")
@@ -241,7 +280,7 @@ class Daemon:
             raise
         if self._guard is not None:
             # Before anybody is told of it: nothing is good any more that was judged by another policy.
-            self._guard.set_mode(self._guard_mode())
+            gate.obey(self._guard, self._policies.current)
             self._enforcement.withdraw_permissions()
         self._record.policy_loaded(self._policies.report)
 
@@ -373,6 +412,11 @@ class Daemon:
         elif isinstance(event, WriteEvent):
             verdict = self._enforcement.write_judged(event.livepatch, event.attribute, event.generation)
             self._record.write_decided(event, verdict)
+        elif isinstance(event, SwitchEvent):
+            self._record.switch_decided(event)
+            if event.allowed and self._guard is not None:
+                guard = self._guard
+                self._loop.after(_TAKES_EFFECT, lambda: self._guard_switched(guard))
         elif isinstance(event, TransitionEvent):
             self._transitions.note(event)
 
@@ -384,9 +428,10 @@ class Daemon:
     def _tell_defences(self) -> None:
         """Record each line of defence that is in another state than it was."""
         for defence in self._defences():
-            if self._told.get(defence.name) is not defence.state:
-                self._told[defence.name] = defence.state
-                self._record.defence(defence, alarm=defence.name == "guard" and self._is_ineffective())
+            alarm = defence.name == "guard" and self._is_ineffective()
+            if self._told.get(defence.name) != (defence.state, alarm):
+                self._told[defence.name] = defence.state, alarm
+                self._record.defence(defence, alarm=alarm)
 
     def _is_ineffective(self) -> bool:
         return self._guard is not None and self._guard.status().state is GuardState.INEFFECTIVE
@@ -402,19 +447,23 @@ class Daemon:
                 self._record.events_lost(lost)
                 self._watch.look_soon()
 
-    def _pin_guard_again(self) -> None:
+    def _mend_guard(self) -> None:
         if self._guard is None:
             return
         try:
+            self._guard.test_again()
+            if self._guard.attach_again():
+                log.warning("somebody had detached a part of the guard; it is attached again")
+                _keep(self._guard)
             self._guard.pin_again()
         except KernelError as error:
-            log.warning("the guard cannot be pinned again: %s", error)
+            log.warning("the guard cannot be mended: %s", error)
 
     def _ping(self) -> None:
         self._tell_counted()
         self._journal.flush()
         self._tell_defences()  # before that is mended
-        self._pin_guard_again()
+        self._mend_guard()
         self._tell_defences()
         if self._releasing is not None:
             self._releasing.ping()
@@ -444,11 +493,11 @@ def _settle(watched: Future[None], late: str = "") -> None:
         watched.set_result(None)
 
 
-def _guard(mode: Mode, stored: Mapping[str, int]) -> tuple[Guard | None, str]:
+def _guard(policy: Policy, stored: Mapping[str, int]) -> tuple[Guard | None, str]:
     if gate.switched_off():
         return None, f"{gate.SWITCH} is on the kernel's command line"
     try:
-        guard = Guard.close_gate(gate.guard_mode(mode), handed=stored)
+        guard = gate.have_guard(policy, stored)
         guard.claim()
     except (GuardError, KernelError) as error:
         return None, str(error)
@@ -457,16 +506,21 @@ def _guard(mode: Mode, stored: Mapping[str, int]) -> tuple[Guard | None, str]:
 
 def _store(guard: Guard | None, former: Mapping[str, int]) -> None:
     """Have the guard outlive a restart though somebody has removed its pins."""
+    _keep(guard, former)
+    for fd in former.values():
+        os.close(fd)
+
+
+def _keep(guard: Guard | None, former: Iterable[str] = ()) -> None:
+    """Have the service manager keep what the guard consists of now, in place of what it kept by these names."""
     try:
         if guard is None:
             replace_stored(former, {})
         else:
             with guard.descriptors() as fds:
-                replace_stored(former, fds)
+                replace_stored({*former, *fds}, fds)
     except (OSError, KernelError) as error:
         log.warning("systemd does not keep the guard for a restart: %s", error)
-    for fd in former.values():
-        os.close(fd)
 
 
 def _memory() -> tuple[KernelMemory | None, str]:

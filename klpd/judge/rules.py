@@ -279,7 +279,7 @@ class Policy:
     """A site's rules, and its manifests.
 
     Times are in seconds; `directories` are watched beside the kernel's module tree.  `livepatches` are in the order in
-    which they are asked.
+    which they are asked.  `ftrace_off`: whether root may set kernel.ftrace_enabled to 0.
     """
 
     mode: Mode
@@ -296,6 +296,7 @@ class Policy:
     manifests: tuple[Manifest, ...] = ()
     untrusted: Ruling = ANY_SIGNER
     verify: Verifier = without_certificates
+    ftrace_off: Permission = Permission.DENY
 
     def trust(self, livepatch: Livepatch | Installed) -> Trust:
         """How far the livepatch's signature can be trusted."""

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from klpd.errors import GuardError, KernelError
-from klpd.judge.rules import Mode
-from klpd.kernel.guard import GuardState
+from klpd.judge.rules import Mode, Permission
+from klpd.kernel.guard import Guard, GuardState
 from klpd.kernel.guard_abi import GuardMode
 
 if TYPE_CHECKING:
-    from klpd.kernel.guard import Guard
+    from collections.abc import Mapping
+
+    from klpd.judge.rules import Policy
 
 OPENED: Final = Path("/run/klpd/guard-open")
 """There while the gate is to stay open, until the next boot at the latest."""
@@ -30,6 +32,23 @@ def guard_mode(mode: Mode, opened: Path = OPENED) -> GuardMode:
     if opened.exists():
         return GuardMode.OFF
     return GuardMode.ENFORCE if mode is Mode.ENFORCE else GuardMode.OBSERVE
+
+
+def have_guard(policy: Policy, handed: Mapping[str, int] | None = None) -> Guard:
+    """A guard that does as the policy says, unless somebody has opened the gate; `handed` as in Guard.
+
+    Raises GuardError where this kernel cannot have one, or KernelError.
+    """
+    return Guard.close_gate(guard_mode(policy.mode), handed=handed, ftrace_off=_ftrace_off(policy))
+
+
+def obey(guard: Guard, policy: Policy) -> None:
+    """Have the guard do as another policy says, unless somebody has opened the gate.  Raises KernelError."""
+    guard.set_mode(guard_mode(policy.mode), ftrace_off=_ftrace_off(policy))
+
+
+def _ftrace_off(policy: Policy) -> bool:
+    return policy.ftrace_off is Permission.ALLOW
 
 
 def open_gate(guard: Guard, opened: Path = OPENED) -> None:

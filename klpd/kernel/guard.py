@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from klpd.errors import GuardError, KernelError
-from klpd.kernel import bpf, guard_checks, guard_selftest
+from klpd.kernel import bpf, guard_checks, guard_selftest, switches
 from klpd.kernel.bpf.handles import BpfObject, Link, Map, Ring, kernel_functions
+from klpd.kernel.cgroups import root_cgroup
 from klpd.kernel.guard_abi import (
     ANY_GENERATION,
     ANY_LIVEPATCH,
@@ -45,6 +46,7 @@ from klpd.kernel.guard_abi import (
     ModuleGoingEvent,
     Permit,
     RefusedFileEvent,
+    SwitchEvent,
     TransitionEvent,
     WriteEvent,
     is_of_bytes,
@@ -55,9 +57,9 @@ from klpd.kernel.guard_abi import (
 from klpd.kernel.perf import dummy_event
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from klpd.kernel.bpf.handles import Descriptor
+    from klpd.kernel.bpf.handles import Descriptor, Program
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +83,7 @@ __all__ = [
     "ModuleGoingEvent",
     "Permit",
     "RefusedFileEvent",
+    "SwitchEvent",
     "TransitionEvent",
     "WriteEvent",
 ]
@@ -89,7 +92,6 @@ DIRECTORY: Final = Path(guard_checks.BPFFS) / "klpd"
 _CURRENT: Final = "guard"
 _MAPS: Final = ("config", "counters", "approvals", "permissions", "intents", "entered", "alive", "events")
 _KEY: Final = (0).to_bytes(4, "little")
-_FTRACE_ENABLED: Final = Path("/proc/sys/kernel/ftrace_enabled")
 _FTRACE_OFF: Final = (
     "kernel.ftrace_enabled is 0, so the kernel calls none of its programs: of livepatches that are not approved, those "
     "of modules that are not loaded come into force, and the code of the others runs; sysctl kernel.ftrace_enabled=1"
@@ -97,15 +99,32 @@ _FTRACE_OFF: Final = (
 """A livepatch of an object that is loaded cannot be enabled then (register_ftrace_function says EBUSY); its init
 function and pre_patch callbacks are called before that.  An object that is not loaded has nothing registered
 (klp_enable_patch in kernel/livepatch/core.c)."""
+_BLIND: Final = (
+    "the kernel told no addresses when the guard was loaded (kernel.kptr_restrict=2), so it does not see which "
+    "transition runs, and klpd's reversal may come when one has just ended; sysctl kernel.kptr_restrict=1, and "
+    "systemctl restart klpd"
+)
+_ANOTHERS: Final = (
+    "that of another version of klpd is pinned in {} and refuses each livepatch until the next boot, or until its pins "
+    "are removed"
+)
+_NO_MODULES: Final = (
+    "kernel.modules_disabled is 1: until the next boot the kernel loads and removes no module, so no livepatch comes "
+    "in, whoever asks, and there is nothing to test the guard with"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """Where a program of the guard attaches: a function of the kernel, and what is left open without it."""
+    """Where a program of the guard attaches: a function of the kernel, and what is left open without it.
+
+    `sysctls`: not to the function, but to the root cgroup, for which the function calls it.
+    """
 
     program: str
     function: str
     leaves_open: str
+    sysctls: bool = False
 
 
 HOOKS: Final = (
@@ -121,9 +140,16 @@ HOOKS: Final = (
         "transition_tried", "klp_try_complete_transition", "klpd's reversal may come when a transition has just ended"
     ),
     Hook("module_going", "klp_module_going", "approvals outlive a livepatch that could not be installed"),
+    Hook(
+        "ftrace_switched",
+        "__cgroup_bpf_run_filter_sysctl",
+        "root may set kernel.ftrace_enabled to 0, and the kernel calls none of the others then",
+        sysctls=True,
+    ),
 )
 LOAD_HOOKS: Final = HOOKS[:2]
 LOCKS: Final = HOOKS[:4]
+SWITCH: Final = HOOKS[-1]
 
 
 class GuardState(StrEnum):
@@ -140,7 +166,7 @@ class GuardState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class GuardStatus:
-    """How the guard is.  `reason` is empty where it does all that it is for.
+    """How the guard is.  `reason` is empty where it does all that it is for; `note` is no lack of the guard's.
 
     `recursion_misses` counts how often the kernel skipped one of its programs: anything but 0 is an alarm.
     """
@@ -151,6 +177,7 @@ class GuardStatus:
     missing: tuple[Hook, ...]
     recursion_misses: int
     counters: GuardCounters
+    note: str = ""
 
 
 class Guard:
@@ -163,6 +190,7 @@ class Guard:
         """
         self._directory = directory
         self._complaints: tuple[str, ...] = ()
+        self._switch_complaints: tuple[str, ...] = ()
         self._lock = threading.Lock()
         self._epochs = threading.Lock()
         self._kept: list[Event] = []
@@ -173,6 +201,10 @@ class Guard:
             for hook in HOOKS:
                 with _unless_missing():
                     self._links[hook.program] = opened.enter_context(_held(Link, at / hook.program, handed))
+            switch = self._links.get(SWITCH.program)
+            self._switch: Program | None = None
+            if switch is not None and switch.calls(SWITCH.program):
+                self._switch = opened.enter_context(switch.program())
             self.object_digest = _read_config(self._maps["config"]).object_digest
             _check_together(self._links.values(), self._maps, at)
             self._pins = {name: _identity(at / name) for name in (*_MAPS, *self._links)}
@@ -185,6 +217,8 @@ class Guard:
         mode: GuardMode = GuardMode.ENFORCE,
         directory: Path = DIRECTORY,
         handed: Mapping[str, int] | None = None,
+        *,
+        ftrace_off: bool = False,
     ) -> Guard:
         """Have a guard of this version, in this mode: the one that is pinned, or whose descriptors are `handed`, or
         else a new one.
@@ -206,29 +240,39 @@ class Guard:
             guard = _adopted(digest, directory, handed)
             if guard is None:
                 if hindered:
-                    raise GuardError(f"no livepatch guard: {hindered}")
-                _install(path, GuardConfig(mode, digest), directory)
+                    kept = f"; {_ANOTHERS.format(directory)}" if (directory / _CURRENT).exists() else ""
+                    raise GuardError(f"no livepatch guard: {hindered}{kept}")
+                blind = switches.addresses_are_hidden()
+                _install(path, GuardConfig(mode, digest, ftrace_off=ftrace_off, blind=blind), directory)
                 guard = cls(directory)
         guard.pin_again()
-        guard.set_mode(mode)
+        guard.set_mode(mode, ftrace_off=ftrace_off)
         guard.test()
         return guard
 
-    def set_mode(self, mode: GuardMode) -> None:
-        """Raises KernelError.  A new epoch begins, as with `next_epoch`."""
-        self._begin_epoch(mode)
+    def set_mode(self, mode: GuardMode, *, ftrace_off: bool | None = None) -> None:
+        """`ftrace_off`: whether kernel.ftrace_enabled may be switched off; None: as it was.
+
+        Raises KernelError.  A new epoch begins, as with `next_epoch`.
+        """
+        self._begin_epoch(mode, ftrace_off=ftrace_off)
 
     def next_epoch(self) -> None:
         """Have everything void that was approved or permitted: what it was judged from is no longer so.
 
         To be called when that has changed, and before anybody is told so.  Raises KernelError.
         """
-        self._begin_epoch(None)
+        self._begin_epoch()
 
-    def _begin_epoch(self, mode: GuardMode | None) -> None:
+    def _begin_epoch(self, mode: GuardMode | None = None, *, ftrace_off: bool | None = None) -> None:
         with _locked_if_there(self._directory), self._epochs:
             config = _read_config(self._maps["config"])
-            following = replace(config, epoch=config.epoch + 1, mode=config.mode if mode is None else mode)
+            following = replace(
+                config,
+                epoch=config.epoch + 1,
+                mode=config.mode if mode is None else mode,
+                ftrace_off=config.ftrace_off if ftrace_off is None else ftrace_off,
+            )
             self._maps["config"].put(_KEY, following.pack())
 
     def epoch(self) -> int:
@@ -317,29 +361,48 @@ class Guard:
         return events
 
     def test(self) -> tuple[str, ...]:
-        """Try to load an impossible livepatch by each way; what is wrong with how the guard took it."""
+        """Try to load an impossible livepatch by each way, and to write nonsense to the switch that the guard keeps;
+        what is wrong with how it took that.
+        """
         with self._lock:
             self._kept += self._take_events()
-            trial = guard_selftest.try_to_load()
+            loads = guard_selftest.try_to_load()
+            switch = guard_selftest.try_to_switch() if SWITCH.program in self._links else None
             events = self._take_events()
-            own = [each for each in events if isinstance(each, GuardEvent) and each.digest == trial.digest]
-            self._kept += [each for each in events if each not in own]
-        self._complaints = tuple(trial.complaints(own, self.mode))
-        return self._complaints
+            self._kept += [each for each in events if not guard_selftest.is_own(each, loads)]
+        config = _read_config(self._maps["config"])
+        self._complaints = tuple(loads.complaints(events, config.mode))
+        if switch is not None:
+            self._switch_complaints = tuple(switch.complaints(events, config.mode, may=config.ftrace_off))
+        return self._complaints + self._switch_complaints
+
+    def test_again(self) -> None:
+        """Make the self-test anew, if the last one had complaints and this one may have none.  Raises KernelError."""
+        doubted = bool(self._complaints or self._switch_complaints)
+        if doubted and not switches.ftrace_is_off() and not switches.modules_are_disabled():
+            self.test()
 
     def status(self) -> GuardStatus:
         """How the guard is now, with the outcome of the last self-test.  Raises KernelError."""
         attached, misses = [], 0
         for hook in HOOKS:
             link = self._links.get(hook.program)
-            if link is not None:
+            if link is not None and link.calls(hook.program):
                 with link.program() as program:
                     misses += program.statistics().recursion_misses
                 attached.append(hook)
         missing = tuple(hook for hook in HOOKS if hook not in attached)
-        complaints = (*self._complaints, *_ftrace_complaints())
-        state = _state(self.mode, missing, complaints)
-        reasons = [hook.leaves_open for hook in missing] + list(complaints)
+        config = _read_config(self._maps["config"])
+        no_modules = switches.modules_are_disabled()
+        complaints = [] if no_modules else list(self._complaints)
+        if switches.ftrace_is_off():
+            complaints.append(_FTRACE_OFF)
+        state = _state(config.mode, missing, complaints)
+        reasons = [hook.leaves_open for hook in missing] + complaints
+        if SWITCH not in missing:
+            reasons += self._switch_complaints
+        if config.blind:
+            reasons.append(_BLIND)
         if self.unpinned():
             reasons.append(
                 f"its pins in {self._directory} are gone, and klpd alone keeps it: the gate opens when klpd is "
@@ -347,12 +410,38 @@ class Guard:
             )
         if misses:
             reasons.append(f"the kernel has skipped it {misses} times: livepatches may have passed unseen")
-        return GuardStatus(state, "; ".join(reasons), tuple(attached), missing, misses, self.counters())
+        note = _NO_MODULES if no_modules else ""
+        return GuardStatus(state, "; ".join(reasons), tuple(attached), missing, misses, self.counters(), note)
+
+    def is_whole(self) -> bool:
+        """Whether nobody has detached any of its programs.  Raises KernelError."""
+        return all(link.calls(program) for program, link in self._links.items())
+
+    def is_blind(self) -> bool:
+        """Whether its programs were loaded without the addresses of the kernel's symbols.  Raises KernelError."""
+        return _read_config(self._maps["config"]).blind
 
     def unpinned(self) -> tuple[str, ...]:
         """Which of its pins are gone, or lead to something else."""
         at = self._directory / _CURRENT
         return tuple(name for name, known in self._pins.items() if known is None or _identity(at / name) != known)
+
+    def attach_again(self) -> bool:
+        """Attach anew what others have detached (Link.calls); whether that was so.  To be pinned by `pin_again`.
+
+        Raises KernelError.
+        """
+        link = self._links.get(SWITCH.program)
+        if link is None or self._switch is None or link.calls(SWITCH.program):
+            return False
+        with root_cgroup() as cgroup, Link.to_sysctls(self._switch, cgroup) as attached:
+            os.dup2(attached.fd, link.fd, inheritable=False)
+        pin = self._directory / _CURRENT / SWITCH.program
+        if self._pins[SWITCH.program] is not None and _identity(pin) == self._pins[SWITCH.program]:
+            with _locked(self._directory):
+                pin.unlink()
+        self._pins[SWITCH.program] = None
+        return True
 
     def pin_again(self) -> bool:
         """Pin what is not pinned any more, where that can be; whether all is.
@@ -392,13 +481,20 @@ class Guard:
         for link in self._links.values():
             link.close()
         self._links.clear()
+        self._let_go_of_switch()
 
     def _take_events(self) -> list[Event]:
         return [parse_event(each) for each in self._ring.take()]
 
+    def _let_go_of_switch(self) -> None:
+        if self._switch is not None:
+            self._switch.close()
+            self._switch = None
+
     def release(self) -> None:
         """Let go of the guard, which stays as it is."""
         self._ring.close()
+        self._let_go_of_switch()
         for each in (*self._maps.values(), *self._links.values()):
             each.close()
 
@@ -418,15 +514,7 @@ def _check_together(links: Iterable[Link], maps: Mapping[str, Map], at: Path) ->
                 raise GuardError(f"{at / each.name} is no map of the guard's: somebody has put it there")
 
 
-def _ftrace_complaints() -> tuple[str, ...]:
-    """Trampolines of BPF programs are called by ftrace (register_fentry in kernel/bpf/trampoline.c)."""
-    try:
-        return (_FTRACE_OFF,) if _FTRACE_ENABLED.read_text().strip() == "0" else ()
-    except OSError as error:
-        raise KernelError.of(f"cannot read {_FTRACE_ENABLED}", error) from error
-
-
-def _state(mode: GuardMode, missing: tuple[Hook, ...], complaints: tuple[str, ...]) -> GuardState:
+def _state(mode: GuardMode, missing: tuple[Hook, ...], complaints: Sequence[str]) -> GuardState:
     if all(hook in missing for hook in LOCKS) or mode is GuardMode.OFF:
         return GuardState.OPEN
     if complaints or any(hook in missing for hook in LOAD_HOOKS):
@@ -498,7 +586,10 @@ def _identity(pin: Path) -> tuple[int, int] | None:
 
 
 def _adopted(digest: bytes, directory: Path, handed: Mapping[str, int] | None) -> Guard | None:
-    """The pinned guard, or the one that was handed over, if it is whole and has its programs from the same object."""
+    """The pinned guard, or the one that was handed over, if it is whole and has its programs from the same object.
+
+    Not one that would be better if it were loaded now.
+    """
     names = (*_MAPS, *(hook.program for hook in _available_hooks()))
     pinned = all((directory / _CURRENT / name).exists() for name in names)
     if not pinned and (handed is None or not all(name in handed for name in names)):
@@ -507,7 +598,11 @@ def _adopted(digest: bytes, directory: Path, handed: Mapping[str, int] | None) -
         guard = Guard(directory, None if pinned else handed)
     except (GuardError, KernelError):
         return None
-    if guard.object_digest != digest:
+    if (
+        guard.object_digest != digest
+        or not guard.is_whole()
+        or (guard.is_blind() and not switches.addresses_are_hidden())
+    ):
         guard.release()
         return None
     return guard
@@ -527,8 +622,9 @@ def _install(path: Path, config: GuardConfig, directory: Path) -> None:
     coming, going = directory / f"coming-{token}", directory / f"going-{token}"
     coming.mkdir(mode=0o700)
     try:
-        with BpfObject(path) as programs:
-            _pin_guard(programs, config, coming)
+        hooks, programs = _loaded(path)
+        with programs:
+            _pin_guard(programs, hooks, config, coming)
     except KernelError:
         shutil.rmtree(coming)
         raise
@@ -554,21 +650,54 @@ def _take_over(former: Path, coming: Path) -> None:
         log.info("it is not known what the livepatches in force came from: %s", error)
 
 
-def _pin_guard(programs: BpfObject, config: GuardConfig, directory: Path) -> None:
+def _loaded(path: Path) -> tuple[tuple[Hook, ...], BpfObject]:
+    """The guard's object with the programs that this kernel takes, and what these attach to.
+
+    One kernel lets a program on sysctls ask less than another (sysctl_func_proto in kernel/bpf/cgroup.c): where it
+    takes all others, there is to be a guard without that one.
+    """
     available = _available_hooks()
-    for hook in HOOKS:
-        if hook not in available:
-            programs.leave_out(hook.program)
-    programs.load()
+    try:
+        return available, _load(path, available)
+    except KernelError as error:
+        if SWITCH not in available:
+            raise
+        fewer = tuple(hook for hook in available if hook != SWITCH)
+        programs = _load(path, fewer)
+        log.warning("the guard does without %s: %s", SWITCH.function, error)
+        return fewer, programs
+
+
+def _load(path: Path, hooks: Sequence[Hook]) -> BpfObject:
+    programs = BpfObject(path)
+    try:
+        for hook in HOOKS:
+            if hook not in hooks:
+                programs.leave_out(hook.program)
+        programs.load()
+    except KernelError:
+        programs.close()
+        raise
+    return programs
+
+
+def _attach(programs: BpfObject, hook: Hook) -> Link:
+    if not hook.sysctls:
+        return programs.attach(hook.program)
+    with programs.program(hook.program) as program, root_cgroup() as cgroup:
+        return Link.to_sysctls(program, cgroup)
+
+
+def _pin_guard(programs: BpfObject, hooks: Sequence[Hook], config: GuardConfig, directory: Path) -> None:
     values = {"config": config.pack(), "counters": GuardCounters(generation=1).pack()}
     for name in _MAPS:
         with programs.map(name) as each:
             if name in values:
                 each.put(_KEY, values[name])
             each.pin(directory / name)
-    for hook in available:
+    for hook in hooks:
         try:
-            link = programs.attach(hook.program)
+            link = _attach(programs, hook)
         except KernelError as error:
             log.warning("the guard does without %s: %s", hook.function, error)
             continue

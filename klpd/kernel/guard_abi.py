@@ -11,10 +11,10 @@ from typing import Final, Self
 
 from klpd.kernel.names import readable
 
-GUARD_ABI: Final = 5
+GUARD_ABI: Final = 6
 """GUARD_ABI in bpf/guard.h, to be raised with every change of it."""
 
-_CONFIG: Final = struct.Struct("=II32sQ")
+_CONFIG: Final = struct.Struct("=II32sQII")
 _LOAD: Final = struct.Struct("=32sI4x")
 _APPROVAL: Final = struct.Struct("=QQQQBB6x")
 _PERMISSION: Final = struct.Struct("=QQBB6x")
@@ -74,8 +74,8 @@ class GuardVerdict(StrEnum):
     """What the guard made of it.
 
     STALE: approved, or permitted, for another generation of the stack; SUPERSEDED: in another epoch; ORPHANED: by a
-    klpd that has ended.  AUDITED: approved although rules deny it.  FORBIDDEN: not permitted to write.  COMPRESSED:
-    answered with ENOSYS, so that the loader decompresses it itself and comes back.
+    klpd that has ended.  AUDITED: approved although rules deny it.  FORBIDDEN: not permitted to write, or to switch.
+    COMPRESSED: answered with ENOSYS, so that the loader decompresses it itself and comes back.
     """
 
     ALLOWED = "allowed"
@@ -100,6 +100,7 @@ class _Kind(IntEnum):
     TRANSITION_END = 3
     WRITE = 4
     GOING = 5
+    SWITCH = 6
 
 
 # The numbers of the enums in bpf/guard.h.
@@ -194,29 +195,49 @@ class ModuleGoingEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class SwitchEvent:
+    """A decision of the guard on a program that writes to kernel.ftrace_enabled what may switch it off.
+
+    `allowed` is what became of it, as in GuardEvent; the event comes before the write takes effect.
+    """
+
+    time_ns: int
+    verdict: GuardVerdict
+    allowed: bool
+    pid: int
+    tid: int
+    uid: int
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
 class GuardConfig:
     """What the guard is told; `object_digest` names the object that its programs come from.
 
-    `epoch` is another whenever something else than the stack has changed that verdicts are judged from.
+    `epoch` is another whenever something else than the stack has changed that verdicts are judged from.  `ftrace_off`:
+    kernel.ftrace_enabled may be switched off.  `blind`: when the programs were loaded, the kernel told no addresses.
     """
 
     mode: GuardMode
     object_digest: bytes
     epoch: int = 1
+    ftrace_off: bool = False
+    blind: bool = False
     abi: int = GUARD_ABI
 
     def pack(self) -> bytes:
-        return _CONFIG.pack(self.abi, list(GuardMode).index(self.mode), self.object_digest, self.epoch)
+        mode = list(GuardMode).index(self.mode)
+        return _CONFIG.pack(self.abi, mode, self.object_digest, self.epoch, self.ftrace_off, self.blind)
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
         """Raises ValueError for bytes of another ABI."""
         if len(data) != _CONFIG.size:
             raise ValueError(f"{len(data)} bytes")
-        abi, mode, digest, epoch = _CONFIG.unpack(data)
+        abi, mode, digest, epoch, ftrace_off, blind = _CONFIG.unpack(data)
         if abi != GUARD_ABI or mode not in _MODES:
             raise ValueError(f"ABI {abi}, mode {mode}")
-        return cls(_MODES[mode], digest, epoch, abi)
+        return cls(_MODES[mode], digest, epoch, bool(ftrace_off), bool(blind), abi)
 
 
 ANY_PROCESS: Final = 0
@@ -357,7 +378,7 @@ class GuardCounters:
         return cls(*_COUNTERS.unpack(data))
 
 
-Event = GuardEvent | RefusedFileEvent | WriteEvent | TransitionEvent | ModuleGoingEvent
+Event = GuardEvent | RefusedFileEvent | WriteEvent | SwitchEvent | TransitionEvent | ModuleGoingEvent
 
 
 def parse_event(data: bytes) -> Event:
@@ -391,6 +412,10 @@ def parse_event(data: bytes) -> Event:
             uid=uid,
             command=readable(command),
         )
+    if kind == _Kind.SWITCH:
+        if verdict not in _VERDICTS:
+            raise ValueError(f"an event with verdict {verdict} on a switch")
+        return SwitchEvent(time_ns, _VERDICTS[verdict], not refused, pid, tid, uid, readable(command))
     if kind != _Kind.LOAD:
         raise ValueError(f"an event of kind {kind}")
     try:

@@ -10,6 +10,8 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from klpd.kernel.switches import memory_is_confidential
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -35,7 +37,7 @@ def _obstacles(root: Path) -> Iterator[str]:
             f'"bpf" is not among the active security modules ({",".join(modules)}): '
             "add it to lsm= on the kernel's command line"
         )
-    if "[confidentiality]" in _read(root / "sys/kernel/security/lockdown"):
+    if memory_is_confidential(root):
         yield "lockdown=confidentiality forbids BPF programs to read kernel memory; lockdown=integrity allows it"
     if not has_bpffs(root):
         yield f"no bpf file system is mounted at {BPFFS}: mount -t bpf bpf {BPFFS}"

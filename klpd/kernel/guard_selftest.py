@@ -13,17 +13,20 @@ import os
 import secrets
 import struct
 import sys
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from klpd.errors import KernelError
-from klpd.kernel.guard_abi import GuardMode, GuardVerdict, Way
+from klpd.kernel.guard_abi import GuardEvent, GuardMode, GuardVerdict, SwitchEvent, Way
 from klpd.kernel.modules import load_module
+from klpd.kernel.switches import FTRACE_ENABLED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
-    from klpd.kernel.guard_abi import GuardEvent
+    from klpd.kernel.guard_abi import Event
 
 _NATIVE: Final = "<" if sys.byteorder == "little" else ">"
 # include/uapi/linux/elf.h: Elf64_Ehdr, Elf64_Shdr
@@ -51,9 +54,9 @@ class Trial:
     digest: str
     attempts: tuple[Attempt, ...]
 
-    def complaints(self, events: Iterable[GuardEvent], mode: GuardMode) -> Iterator[str]:
+    def complaints(self, events: Iterable[Event], mode: GuardMode) -> Iterator[str]:
         """What is wrong with a guard in `mode` that told of `events`: nothing, if it is as it should be."""
-        seen = {event.way: event for event in events if event.digest == self.digest}
+        seen = {each.way: each for each in events if isinstance(each, GuardEvent) and each.digest == self.digest}
         for attempt in self.attempts:
             event = seen.get(attempt.way)
             if event is None:
@@ -62,6 +65,50 @@ class Trial:
                 yield f"it let pass an unapproved livepatch that came by {attempt.way} ({event.verdict})"
             elif mode is GuardMode.ENFORCE and attempt.errno != errno.EPERM:
                 yield f"it refused {attempt.way}, which yet said: {_told(attempt.errno)}"
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchTrial:
+    """The self-test's write to kernel.ftrace_enabled: by which thread, and the error that it ended with."""
+
+    tid: int
+    errno: int
+
+    def complaints(self, events: Iterable[Event], mode: GuardMode, *, may: bool) -> Iterator[str]:
+        """As Trial's; `may`: the guard lets it be switched off in any mode."""
+        seen = [each for each in events if isinstance(each, SwitchEvent) and each.tid == self.tid]
+        refuses = mode is GuardMode.ENFORCE and not may
+        if not seen:
+            yield f"it does not see writes to kernel.ftrace_enabled (which said: {_told(self.errno)})"
+        elif refuses and seen[-1].allowed:
+            yield f"it lets kernel.ftrace_enabled be switched off ({seen[-1].verdict})"
+        elif refuses and self.errno != errno.EPERM:
+            yield f"it refused a write to kernel.ftrace_enabled, which yet said: {_told(self.errno)}"
+
+
+def try_to_switch(path: Path = FTRACE_ENABLED) -> SwitchTrial:
+    """Write to the switch what is no number: past the guard, proc_dointvec (kernel/sysctl.c) refuses it with EINVAL.
+
+    Nothing of this is told by inotify(7) as a change, as O_TRUNC would be: whoever tests when the switch has changed is
+    not to be told of his own test.
+    """
+    code = 0
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, b"klpd")
+        finally:
+            os.close(fd)
+    except OSError as error:
+        code = error.errno or errno.EIO
+    return SwitchTrial(threading.get_native_id(), code)
+
+
+def is_own(event: Event, trial: Trial) -> bool:
+    """Whether an event is about what this thread has tried."""
+    if isinstance(event, GuardEvent):
+        return event.digest == trial.digest
+    return isinstance(event, SwitchEvent) and event.tid == threading.get_native_id()
 
 
 def try_to_load() -> Trial:

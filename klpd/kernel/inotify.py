@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,7 @@ from klpd.errors import KernelError
 # include/uapi/linux/inotify.h
 IN_CLOEXEC: Final = os.O_CLOEXEC
 IN_NONBLOCK: Final = os.O_NONBLOCK
+IN_MODIFY: Final = 0x2
 IN_ATTRIB: Final = 0x4
 IN_CLOSE_WRITE: Final = 0x8
 IN_MOVED_FROM: Final = 0x40
@@ -48,6 +50,33 @@ class News:
     steps: tuple[Path, ...] = ()
     files: bool = False
     lost: bool = False
+
+
+class WrittenFile:
+    """Tells when a file is written, by the path's own mount or any other of the same file system.
+
+    Of a sysctl, too, when that has taken effect (vfs_write in fs/read_write.c tells after it).  Each mount of procfs is
+    a file system of its own, though.  Raises KernelError.
+    """
+
+    def __init__(self, path: Path) -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        self._fd = int(libc.inotify_init1(IN_CLOEXEC | IN_NONBLOCK))
+        if self._fd < 0:
+            raise KernelError("inotify_init1", ctypes.get_errno())
+        if libc.inotify_add_watch(self._fd, ctypes.c_char_p(os.fsencode(path)), ctypes.c_uint32(IN_MODIFY)) < 0:
+            code = ctypes.get_errno()
+            os.close(self._fd)
+            raise KernelError(f"inotify_add_watch on {path}", code)
+
+    def fileno(self) -> int:
+        """Readable when it was written since it was last `read`."""
+        return self._fd
+
+    def read(self) -> None:
+        """Note that it was written."""
+        with suppress(BlockingIOError):
+            os.read(self._fd, _BUFFER)
 
 
 class NewDirectories:

@@ -70,6 +70,8 @@ _FUNCTIONS: Final = {
     # EINVAL: not a program that can be run so.
     "bpf_prog_test_run_opts": _Function(c_int, (c_int, c_void_p)),
     "bpf_iter_create": _Function(c_int, (c_int,)),
+    # EPERM: another program is attached to the cgroup that tolerates no others; EINVAL: the kernel has no such type.
+    "bpf_link_create": _Function(c_int, (c_int, c_int, c_int, c_void_p)),
     # bpf/btf.h.  ESRCH, ENOENT: the kernel has no BTF, or no such type in it.
     "btf__load_vmlinux_btf": _Function(c_void_p, ()),
     # Of a file that is BTF, or an ELF file that has it.  ENODATA: it has none; EINVAL: it is neither.

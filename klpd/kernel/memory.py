@@ -18,6 +18,7 @@ from klpd.errors import GuardError, KernelError
 from klpd.kernel import bpf
 from klpd.kernel.bpf.handles import BpfObject
 from klpd.kernel.names import readable
+from klpd.kernel.switches import addresses_are_hidden, memory_is_confidential
 from klpd.model import State
 
 if TYPE_CHECKING:
@@ -33,6 +34,11 @@ _KNOWN_FORCED: Final = 2
 _KNOWN_STATES: Final = 4
 _KNOWN_OBJECTS: Final = 8
 _WALKS: Final = 10
+_CONFIDENTIAL: Final = "lockdown=confidentiality forbids BPF programs to do so; lockdown=integrity allows it"
+_HIDDEN: Final = (
+    "the kernel does not tell where its list of livepatches is (kernel.kptr_restrict=2); "
+    "sysctl kernel.kptr_restrict=1, and systemctl restart klpd"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +92,12 @@ class KernelMemory:
                 self._walk = opened.enter_context(programs.program("walk"))
                 self._tasks = opened.enter_context(programs.attach("tasks"))
             except KernelError as error:
-                raise GuardError(f"kernel memory cannot be read: {error}") from error
+                why = _CONFIDENTIAL if memory_is_confidential() else error
+                raise GuardError(f"kernel memory cannot be read: {why}") from error
             programs.close()
+            if addresses_are_hidden():
+                # The readers would find nothing, at an address of 0.
+                raise GuardError(f"kernel memory cannot be read: {_HIDDEN}")
             self._opened = opened.pop_all()
 
     def read_patches(self) -> tuple[MemoryLivepatch, ...]:

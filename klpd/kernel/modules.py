@@ -4,12 +4,17 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import platform
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from klpd.errors import KernelError
+from klpd.kernel.switches import ROOT, modules_are_disabled
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # The calls have no number in Python: arch/*/include/generated/uapi/asm/unistd_64.h and syscall tables.
 _FINIT_MODULE: Final = {"x86_64": 313, "aarch64": 273, "riscv64": 273, "ppc64le": 353, "s390x": 344}
@@ -55,4 +60,12 @@ def _syscall(what: str, numbers: dict[str, int], *arguments: int | bytes) -> Non
     libc.syscall.restype = ctypes.c_long
     converted = [ctypes.c_char_p(each) if isinstance(each, bytes) else ctypes.c_long(each) for each in arguments]
     if libc.syscall(ctypes.c_long(numbers[platform.machine()]), *converted) != 0:
-        raise KernelError(what, ctypes.get_errno())
+        code = ctypes.get_errno()
+        raise KernelError(f"{what}{hint(code)}", code)
+
+
+def hint(code: int, root: Path = ROOT) -> str:
+    """What an error of loading or removing comes of, to be put after what was tried; empty where it tells enough."""
+    if code == errno.EPERM and modules_are_disabled(root):
+        return " while kernel.modules_disabled is 1, which it is until the next boot"
+    return ""

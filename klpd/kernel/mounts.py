@@ -56,6 +56,19 @@ def parse(text: bytes) -> frozenset[Mount]:
     return frozenset(Mount(int(row[0]), Path(os.fsdecode(_unescaped(row[4])))) for row in rows)
 
 
+def cgroup_roots(text: bytes) -> tuple[Path, ...]:
+    """Where a mountinfo file has the unified hierarchy of cgroups, from what is its root there on (proc(5): fields 4
+    and 5, and the type after " - ").
+    """
+    found = []
+    for line in text.splitlines():
+        mount, _, source = line.partition(b" - ")
+        row = mount.split(b" ")
+        if source.startswith(b"cgroup2 ") and row[3] == b"/":
+            found.append(Path(os.fsdecode(_unescaped(row[4]))))
+    return tuple(found)
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """A directory: its file system's device, and where it is in that."""

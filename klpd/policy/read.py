@@ -236,6 +236,7 @@ def _with_settings(policy: Policy, table: Table, owner: int | None) -> Policy:
         unknown_states=policy.unknown_states if unknown_states is None else _ruling(unknown_states),
         unpatched_gap=policy.unpatched_gap if gap is None else _ruling(gap),
         on_drift=table.get("on-drift", choice(OnDrift), policy.on_drift),
+        ftrace_off=table.get("ftrace-off", choice(Permission), policy.ftrace_off),
         hold_timeout=table.get("hold-timeout", _HOLD_TIME, policy.hold_timeout),
         directories=table.get("directories", list_of(directory), policy.directories),
         untrusted=policy.untrusted if untrusted is None else _ruling(untrusted),

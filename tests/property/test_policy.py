@@ -26,7 +26,7 @@ SHIPPED: Final = [each.read_bytes() for each in sorted([*TOP.glob("*.toml"), *TO
 WORDS: Final = [
     *(f"[{each}]\n" for each in ("policy", "transition", "state", "livepatch", "[state]", "[livepatch]")),
     *("mode = ", "default = ", "unknown-states = ", "hold-timeout = ", "directories = ", "timeout = ", "on-timeout = "),
-    *("force = ", "allow-unpatched-gap = "),
+    *("force = ", "allow-unpatched-gap = ", "ftrace-off = "),
     *("id = ", "name = ", "sticky = ", "drop = ", "versions = ", "match = ", "verdict = ", "reason = ", "signer = "),
     *(
         '"allow"\n',

@@ -37,8 +37,10 @@ def test_it_stays_when_who_closed_the_gate_is_gone(lab: Lab) -> None:
 
 def test_who_takes_it_over_reads_what_happened_meanwhile(lab: Lab) -> None:
     lab("close")
-    lab.load("file", lab.livepatch(NAME))
-    assert [each["module"] for each in lab("take_over")] == [NAME]
+    path = lab.livepatch(NAME)
+    lab.load("file", path)
+    decision, refused_file = lab("take_over")
+    assert (decision["module"], refused_file["file"]) == (NAME, path)
     assert lab("take_over") == []
 
 
@@ -113,6 +115,7 @@ def test_its_self_test_finds_a_way_that_is_open(lab: Lab) -> None:
 def test_it_does_not_claim_to_work_while_ftrace_is_off(lab: Lab) -> None:
     lab("close")
     path = lab.livepatch("klp_fails")
+    lab("let_ftrace_off", "allow")
     lab.host.run("sysctl kernel.ftrace_enabled=0", check=True)
     status = lab("status")
     assert status["state"] == "ineffective"
@@ -180,8 +183,29 @@ def test_without_a_bpf_file_system_there_is_none_and_the_reason_is_told(lab: Lab
     assert "mount -t bpf" in status["reason"]
 
 
-def test_where_no_module_may_be_loaded_it_does_not_claim_to_work(lab: Lab) -> None:
+def test_where_no_module_may_be_loaded_no_livepatch_comes_in_and_that_is_told(lab: Lab) -> None:
     lab.host.run("sysctl -q kernel.modules_disabled=1", check=True)
     status = lab("close")
-    assert status["state"] == "ineffective"
-    assert "it does not see finit_module (which said: Operation not permitted)" in status["reason"]
+    assert (status["state"], status["reason"]) == ("closed", "")
+    assert "kernel.modules_disabled is 1" in status["note"]
+    assert lab.load("memfd", lab.livepatch(NAME)) == "EPERM"
+    assert lab("switch", "0") == ["EPERM"]
+
+
+def test_a_lockdown_that_comes_later_changes_nothing(lab: Lab) -> None:
+    lab("close")
+    lab.host.run("echo confidentiality > /sys/kernel/security/lockdown", check=True)
+    status = lab("close")
+    assert (status["state"], status["reason"], status["missing"]) == ("closed", "", [])
+    assert lab.load("file", lab.livepatch(NAME)) == "EPERM"
+
+
+def test_without_addresses_it_says_what_it_does_not_see_until_it_is_loaded_with_them(lab: Lab) -> None:
+    lab.host.run("sysctl -q kernel.kptr_restrict=2", check=True)
+    status = lab("close")
+    assert status["state"] == "closed"
+    assert "kernel.kptr_restrict=2" in status["reason"]
+    assert lab.load("file", lab.livepatch(NAME)) == "EPERM"
+    lab.host.run("sysctl -q kernel.kptr_restrict=1", check=True)
+    status = lab("close")
+    assert (status["state"], status["reason"]) == ("closed", "")

@@ -15,6 +15,8 @@
  * which klpd works out beforehand for each livepatch.  klpd itself tells beforehand what it is about to write, and to
  * which stack: where that is another by then, it may not.
  *
+ * ftrace_switched keeps the kernel calling all of these.
+ *
  * Programs of type lsm, since those of type fmod_ret are skipped where one is preempted by itself; for the same reason
  * nothing is kept in per-CPU maps.  The hooks may not sleep: what they wait for is bounded by the largest module that
  * is digested.
@@ -23,6 +25,7 @@
 
 #define LARGEST_DIGESTED (64ULL << 20)
 #define EVENTS_SIZE (256 << 10)
+#define FTRACE_ENABLED "kernel/ftrace_enabled"
 
 /*
  * A transition ends in the kernel's worker only, which tries again a second after it has tried, rounded to a whole one
@@ -616,6 +619,61 @@ long BPF_PROG(attribute_opened, struct file *file)
 	if (inode->i_sb->s_magic != SYSFS_MAGIC)
 		return 0;
 	return write(inode->i_private);
+}
+
+/* A cgroup's program's answer, of which the verifier wants proof that it is 0 or 1, not a number that happens to be. */
+static __always_inline int yes_or_no(int passes)
+{
+	barrier_var(passes);
+	return passes ? 1 : 0;
+}
+
+/* Whether kernel.ftrace_enabled may be switched off. */
+static __always_inline int ask_switch(void)
+{
+	struct guard_config *now = told();
+	struct guard_counters *c = count();
+	int refused, verdict = VERDICT_FORBIDDEN;
+	__u32 in_mode = mode();
+	struct guard_event *e;
+
+	if (in_mode == MODE_OFF)
+		verdict = VERDICT_OFF;
+	else if (now && now->ftrace_off)
+		verdict = VERDICT_ALLOWED;
+	refused = verdict == VERDICT_FORBIDDEN && in_mode != MODE_OBSERVE;
+
+	if (c)
+		__sync_fetch_and_add(refused ? &c->refused : &c->allowed, 1);
+	e = new_event(EVENT_SWITCH);
+	if (e) {
+		e->verdict = verdict;
+		e->refused = refused;
+		bpf_ringbuf_submit(e, 0);
+	}
+	return !refused;
+}
+
+/*
+ * While kernel.ftrace_enabled is 0 the kernel calls no other program of these (register_fentry in kernel/bpf/trampoline.c);
+ * this one it does (__cgroup_bpf_run_filter_sysctl in kernel/bpf/cgroup.c): for each access to a sysctl, by whatever mount
+ * of procfs, of a task in any cgroup, since it is attached to the root of them.  Only what certainly switches it on passes:
+ * what else the kernel would make of some text need not be known here.
+ */
+SEC("cgroup/sysctl")
+int ftrace_switched(struct bpf_sysctl *ctx)
+{
+	char name[sizeof(FTRACE_ENABLED)] = {};
+	char value[sizeof("1\n")] = {};
+	int size;
+
+	if (!ctx->write)
+		return 1;
+	if (bpf_sysctl_get_name(ctx, name, sizeof(name), 0) != sizeof(name) - 1 ||
+	    !begins(name, FTRACE_ENABLED, sizeof(name)))
+		return 1;
+	size = bpf_sysctl_get_new_value(ctx, value, sizeof(value));
+	return yes_or_no((value[0] == '1' && (size == 1 || (size == 2 && value[1] == '\n'))) || ask_switch());
 }
 
 static __always_inline int tell_transition(__u8 kind, struct livepatch *livepatch)

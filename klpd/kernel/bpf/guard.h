@@ -5,7 +5,7 @@
 #include "kernel.h"
 #include "sha256.h"
 
-#define GUARD_ABI 5
+#define GUARD_ABI 6
 
 /* ENFORCE is 0: a guard that nobody has told anything is closed.  So is one told a mode that it does not know. */
 enum guard_mode {
@@ -20,6 +20,7 @@ enum guard_event_kind {
 	EVENT_TRANSITION_END = 3,
 	EVENT_WRITE = 4, /* an attribute of a livepatch was opened for writing */
 	EVENT_GOING = 5, /* a livepatch module is about to be freed: it was removed, or its init function failed */
+	EVENT_SWITCH = 6, /* kernel.ftrace_enabled was to be switched off */
 };
 
 /* How a livepatch came: by finit_module(2), by init_module(2), or unseen up to its entry in /sys/kernel/livepatch. */
@@ -52,7 +53,7 @@ enum guard_verdict {
 	VERDICT_UNREADABLE = 6, /* the kernel's copy could not be read: no digest */
 	VERDICT_COMPRESSED = 7, /* answered with ENOSYS: kmod decompresses it and comes back */
 	VERDICT_OFF = 8,
-	VERDICT_FORBIDDEN = 9, /* not permitted to write */
+	VERDICT_FORBIDDEN = 9, /* not permitted to write, or to switch */
 	VERDICT_SUPERSEDED = 10, /* approved, or permitted, in another epoch */
 	VERDICT_ORPHANED = 11, /* approved by a klpd that has ended */
 	VERDICT_AUDITED = 12, /* approved, though rules deny it, since klpd audits */
@@ -67,6 +68,8 @@ struct guard_config {
 	__u32 mode;
 	__u8 object[SHA256_SIZE]; /* digest of the object file that the programs come from */
 	__u64 epoch; /* never 0 */
+	__u32 ftrace_off; /* the policy lets kernel.ftrace_enabled be switched off */
+	__u32 blind; /* the kernel told no addresses when the programs were loaded: those of its symbols are 0 */
 };
 
 /* Bytes, and the process that may load them: it is the one that opened their file, and was held.  0: any. */
@@ -166,7 +169,7 @@ struct guard_path {
 };
 
 _Static_assert(sizeof(struct guard_path) == 2096, "as guard_abi.py has it");
-_Static_assert(sizeof(struct guard_config) == 48, "as guard_abi.py has it");
+_Static_assert(sizeof(struct guard_config) == 56, "as guard_abi.py has it");
 _Static_assert(sizeof(struct approved_load) == 40, "as guard_abi.py has it");
 _Static_assert(sizeof(struct guard_approval) == 40, "as guard_abi.py has it");
 _Static_assert(sizeof(struct guard_permission) == 24, "as guard_abi.py has it");

@@ -20,13 +20,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _BTF_KIND_FUNC: Final = 12  # include/uapi/linux/btf.h
-_BPF_ANY: Final = 0  # include/uapi/linux/bpf.h
+# include/uapi/linux/bpf.h
+_BPF_ANY: Final = 0
+_BPF_CGROUP_SYSCTL: Final = 18
+_LINK_TYPE_CGROUP: Final = 3
+_PROGRAM_NAME_SIZE: Final = 15  # BPF_OBJ_NAME_LEN without the NUL
 
 
-# include/uapi/linux/bpf.h.  bpf_map_info: id, key_size, value_size and name; bpf_link_info: prog_id;
-# bpf_prog_info: name, run_time_ns, run_cnt, recursion_misses, verified_insns.  The kernel takes and gives any length.
+# include/uapi/linux/bpf.h.  bpf_map_info: id, key_size, value_size and name; bpf_link_info: type, prog_id,
+# cgroup.cgroup_id; bpf_prog_info: name, run_time_ns, run_cnt, recursion_misses, verified_insns.  The kernel takes and
+# gives any length.
 _MAP_INFO: Final = struct.Struct("=4xIII8x16s")
-_LINK_INFO: Final = struct.Struct("=8xI68x")
+_LINK_INFO: Final = struct.Struct("=I4xI4xQ56x")
 _PROGRAM_INFO: Final = struct.Struct("=64x16s112xQQQI12x")
 _PROGRAM_MAPS: Final = struct.Struct("=52xIQ")  # bpf_prog_info: nr_map_ids, map_ids; both ways
 _MOST_MAPS: Final = 64  # MAX_USED_MAPS in include/linux/bpf_verifier.h
@@ -114,9 +119,32 @@ class Program(Descriptor):
 class Link(Descriptor):
     """A program that is attached, for as long as this is open or pinned."""
 
+    @classmethod
+    def to_sysctls(cls, program: Program, cgroup: int) -> Self:
+        """Have a program asked for each access to a sysctl by the tasks of an open cgroup, and of those below it.
+
+        Raises KernelError.
+        """
+        what = "cannot attach a BPF program to a cgroup"
+        return cls(call(what, "bpf_link_create", program.fd, cgroup, _BPF_CGROUP_SYSCTL, None))
+
+    def calls(self, program: str) -> bool:
+        """Whether the program of that name is attached by it.
+
+        A link to a cgroup can be detached, and given another program, by any root process that opens it
+        (BPF_LINK_DETACH, BPF_LINK_UPDATE): it shows the cgroup 0 then (bpf_cgroup_link_fill_link_info in
+        kernel/bpf/cgroup.c).  A link to a function can have neither done to it (bpf_tracing_link_lops in
+        kernel/bpf/syscall.c).
+        """
+        kind, _program, cgroup = self._info(_LINK_INFO)
+        if kind == _LINK_TYPE_CGROUP and not cgroup:
+            return False
+        with self.program() as present:
+            return present.statistics().name == program[:_PROGRAM_NAME_SIZE]
+
     def program(self) -> Program:
         """The program."""
-        (program,) = self._info(_LINK_INFO)
+        _kind, program, _cgroup = self._info(_LINK_INFO)
         return Program(call("cannot open a BPF program", "bpf_prog_get_fd_by_id", program))
 
     def read_iterator(self) -> bytes:

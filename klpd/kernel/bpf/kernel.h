@@ -54,6 +54,12 @@ enum {
 /* include/linux/livepatch.h; KLP_UNDEFINED before Linux 6.10 */
 #define KLP_TRANSITION_IDLE (-1)
 
+/* include/uapi/linux/bpf.h; the verifier translates each access to it, so that it has no offsets to be put in. */
+struct bpf_sysctl {
+	__u32 write;
+	__u32 file_pos;
+};
+
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 struct list_head {

@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the status says of the hold."""
+"""What the status says of the hold and the guard."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from klpd.daemon.defences import hold_defence
+import pytest
+
+from klpd.daemon.defences import guard_defence, hold_defence
+from klpd.kernel.guard import GuardCounters, GuardState, GuardStatus
 
 if TYPE_CHECKING:
     from klpd.daemon.hold import Hold
+    from klpd.kernel.guard import Guard
 
 
 @dataclass
@@ -37,3 +41,29 @@ def test_a_hold_beside_which_nobody_lets_go_whom_it_keeps_is_degraded() -> None:
     told = hold_defence(cast("Hold", Holding()), "", alone=True)
     assert told.state == "degraded"
     assert "klpd-release is not there" in told.detail
+
+
+@dataclass
+class Guarding:
+    state: GuardState
+    reason: str = ""
+    note: str = ""
+
+    def status(self) -> GuardStatus:
+        return GuardStatus(self.state, self.reason, (), (), 0, GuardCounters(), self.note)
+
+
+@pytest.mark.parametrize(
+    ("guard", "state", "detail"),
+    [
+        (Guarding(GuardState.CLOSED), "up", "closed: the kernel refuses livepatches that were not approved"),
+        (Guarding(GuardState.CLOSED, note="no module is loaded"), "up", "were not approved; no module is loaded"),
+        (Guarding(GuardState.CLOSED, "a lock is missing"), "degraded", "were not approved; a lock is missing"),
+        (Guarding(GuardState.INEFFECTIVE, "ftrace is off", "also"), "down", "come in unapproved; ftrace is off; also"),
+    ],
+    ids=["whole", "nothing to guard", "in part", "not called"],
+)
+def test_a_guard_is_up_where_it_lacks_nothing_itself(guard: Guarding, state: str, detail: str) -> None:
+    told = guard_defence(cast("Guard", guard), "")
+    assert told.state == state
+    assert told.detail.endswith(detail)

@@ -15,7 +15,17 @@ from klpd.daemon.enforcement import Judged
 from klpd.daemon.journal import Journal
 from klpd.daemon.record import Record
 from klpd.errors import KernelError
-from klpd.kernel.guard_abi import Attribute, GuardEvent, GuardMode, GuardVerdict, Input, Lock, Way, WriteEvent
+from klpd.kernel.guard_abi import (
+    Attribute,
+    GuardEvent,
+    GuardMode,
+    GuardVerdict,
+    Input,
+    Lock,
+    SwitchEvent,
+    Way,
+    WriteEvent,
+)
 from klpd.kernel.threads import Thread
 from klpd.messages import MessageId
 from klpd.model import Decision, Finding, Rule, RuleKind, Verdict
@@ -241,6 +251,45 @@ def test_a_write_is_told_with_what_became_of_it_and_why(
     assert fields["MESSAGE_ID"] == kind
     assert fields.get("KLPD_REASON", "").startswith(reason)
     assert (fields["KLPD_LIVEPATCH"], fields["KLPD_ATTRIBUTE"], fields["KLPD_COMMAND"]) == ("klp_one", "enabled", "sh")
+
+
+SWITCH = SwitchEvent(1, GuardVerdict.FORBIDDEN, allowed=False, pid=7, tid=7, uid=0, command="sysctl")
+
+
+@pytest.mark.parametrize(
+    ("event", "kind", "priority", "reason"),
+    [
+        (SWITCH, MessageId.SWITCH_VETOED, 4, "the kernel would not call the guard any more; klpctl guard open"),
+        (replace(SWITCH, allowed=True), MessageId.SWITCH_ALLOWED, 1, "let through, since klpd audits"),
+        (
+            replace(SWITCH, verdict=GuardVerdict.OFF, allowed=True),
+            MessageId.SWITCH_ALLOWED,
+            1,
+            "let through, since the g",
+        ),
+        (
+            replace(SWITCH, verdict=GuardVerdict.ALLOWED, allowed=True),
+            MessageId.SWITCH_ALLOWED,
+            1,
+            "let through, since the p",
+        ),
+    ],
+    ids=["refused", "audit", "gate open", "policy"],
+)
+def test_who_switches_ftrace_off_is_told_and_why_he_may_or_not(
+    recorded: Callable[[Callable[[Record], None]], dict[str, str]],
+    event: SwitchEvent,
+    kind: MessageId,
+    priority: int,
+    reason: str,
+) -> None:
+    fields = recorded(lambda record: record.switch_decided(event))
+    assert (fields["MESSAGE_ID"], fields["PRIORITY"]) == (kind, str(priority))
+    assert fields["KLPD_REASON"].startswith(reason)
+    assert (fields["KLPD_SWITCH"], fields["KLPD_COMMAND"], fields["KLPD_PID"], fields["KLPD_UID"]) == (
+        *("kernel.ftrace_enabled", "sysctl", "7", "0"),
+    )
+    assert "sysctl[7] of uid 0" in fields["MESSAGE"]
 
 
 @pytest.mark.parametrize(("length", "count"), [(10, 1), (900_000, 1), (200, 2000), (20_000, 300)])

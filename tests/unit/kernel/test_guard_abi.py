@@ -29,6 +29,7 @@ from klpd.kernel.guard_abi import (
     ModuleGoingEvent,
     Permit,
     RefusedFileEvent,
+    SwitchEvent,
     TransitionEvent,
     Way,
     WriteEvent,
@@ -63,7 +64,7 @@ def test_the_abi_has_the_number_of_the_header() -> None:
 
 @pytest.mark.parametrize("mode", GuardMode)
 def test_modes_have_the_numbers_of_the_header(mode: GuardMode) -> None:
-    _, number, _ = struct.unpack("=II40s", GuardConfig(mode, DIGEST).pack())
+    _, number, _ = struct.unpack("=II48s", GuardConfig(mode, DIGEST).pack())
     assert number == c_enum("guard_mode")[mode.name]
 
 
@@ -151,6 +152,13 @@ def test_a_write_is_read_member_by_member() -> None:
     )
 
 
+def test_a_switch_is_read_member_by_member() -> None:
+    kind = c_enum("guard_event_kind")["SWITCH"]
+    assert parse_event(event(kind=kind, way=0, seen=0, verdict=9, comm=b"sysctl")) == SwitchEvent(
+        time_ns=7, verdict=GuardVerdict.FORBIDDEN, allowed=False, pid=10, tid=11, uid=1000, command="sysctl"
+    )
+
+
 def test_a_permission_is_written_member_by_member() -> None:
     assert GuardPermission(7, enabled=Permit.ALWAYS, force=Permit.NO).pack(3) == struct.pack("=QQBB6x", 7, 3, 2, 0)
 
@@ -214,8 +222,12 @@ def test_names_cannot_steer_a_terminal() -> None:
         event(kind=77),
         event(kind=4, way=3),
         event(kind=4, verdict=99),
+        event(kind=6, verdict=99),
     ],
-    ids=["nothing", "short", "long", "way", "input", "verdict", "kind", "attribute", "verdict on a write"],
+    ids=[
+        *("nothing", "short", "long", "way", "input", "verdict", "kind", "attribute", "verdict on a write"),
+        "verdict on a switch",
+    ],
 )
 def test_an_event_of_another_abi_is_an_error(data: bytes) -> None:
     with pytest.raises(ValueError, match="event"):
@@ -223,13 +235,21 @@ def test_an_event_of_another_abi_is_an_error(data: bytes) -> None:
 
 
 def test_a_configuration_is_read_as_it_was_written() -> None:
-    config = GuardConfig(GuardMode.OBSERVE, DIGEST, epoch=4711)
+    config = GuardConfig(GuardMode.OBSERVE, DIGEST, epoch=4711, ftrace_off=True, blind=True)
     assert GuardConfig.unpack(config.pack()) == config
+
+
+def test_a_guard_that_was_told_nothing_keeps_ftrace_on() -> None:
+    assert GuardConfig(GuardMode.ENFORCE, DIGEST).pack().endswith(bytes(8))
 
 
 @pytest.mark.parametrize(
     "data",
-    [b"", struct.pack("=II32sQ", GUARD_ABI + 1, 0, DIGEST, 0), struct.pack("=II32sQ", GUARD_ABI, 9, DIGEST, 0)],
+    [
+        b"",
+        struct.pack("=II32sQII", GUARD_ABI + 1, 0, DIGEST, 0, 0, 0),
+        struct.pack("=II32sQII", GUARD_ABI, 9, DIGEST, 0, 0, 0),
+    ],
     ids=["nothing", "abi", "mode"],
 )
 def test_the_configuration_of_another_abi_is_an_error(data: bytes) -> None:

@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 import errno
+import threading
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from klpd.kernel.guard_abi import GuardEvent, GuardMode, GuardVerdict, Input, Lock, Way
-from klpd.kernel.guard_selftest import Attempt, Trial, impossible_livepatch
+from klpd.kernel.guard_abi import GuardEvent, GuardMode, GuardVerdict, Input, Lock, SwitchEvent, Way
+from klpd.kernel.guard_selftest import Attempt, SwitchTrial, Trial, impossible_livepatch, is_own, try_to_switch
 from klpd.module.elf import Elf
 from klpd.module.recognise import Kind, recognise
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DIGEST: Final = "ab" * 32
 REFUSED: Final = GuardEvent(
@@ -76,3 +80,52 @@ def test_an_event_that_says_let_through_is_a_complaint() -> None:
 def test_an_event_whose_refusal_did_not_arrive_is_a_complaint() -> None:
     (complaint,) = complaints(GuardMode.ENFORCE, errno.ENOEXEC, REFUSED)
     assert "which yet said: Exec format error" in complaint
+
+
+TID: Final = threading.get_native_id()
+KEPT: Final = SwitchEvent(1, GuardVerdict.FORBIDDEN, allowed=False, pid=TID, tid=TID, uid=0, command="klpd")
+SWITCHED: Final = replace(KEPT, verdict=GuardVerdict.OFF, allowed=True)
+
+
+def switch_complaints(mode: GuardMode, code: int, *events: SwitchEvent, may: bool = False) -> list[str]:
+    return list(SwitchTrial(TID, code).complaints(events, mode, may=may))
+
+
+def test_a_switch_that_is_kept_on_with_an_event_is_as_it_should_be() -> None:
+    assert switch_complaints(GuardMode.ENFORCE, errno.EPERM, KEPT) == []
+
+
+@pytest.mark.parametrize(
+    ("mode", "may"), [(GuardMode.ENFORCE, True), (GuardMode.OBSERVE, False), (GuardMode.OFF, False)]
+)
+def test_where_ftrace_may_be_switched_off_the_write_need_only_have_been_seen(mode: GuardMode, *, may: bool) -> None:
+    assert switch_complaints(mode, errno.EINVAL, SWITCHED, may=may) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "events", "complaint"),
+    [
+        (errno.EINVAL, (), "it does not see writes to kernel.ftrace_enabled (which said: Invalid argument)"),
+        (errno.EPERM, (replace(KEPT, tid=TID + 1),), "it does not see writes"),
+        (errno.EINVAL, (SWITCHED,), "it lets kernel.ftrace_enabled be switched off (off)"),
+        (errno.EINVAL, (KEPT,), "it refused a write to kernel.ftrace_enabled, which yet said: Invalid argument"),
+    ],
+    ids=["unseen", "another's", "let through", "without effect"],
+)
+def test_a_switch_that_is_not_kept_is_a_complaint(code: int, events: tuple[SwitchEvent, ...], complaint: str) -> None:
+    (told,) = switch_complaints(GuardMode.ENFORCE, code, *events)
+    assert told.startswith(complaint)
+
+
+def test_the_switch_is_tried_with_what_is_no_number(tmp_path: Path) -> None:
+    switch = tmp_path / "ftrace_enabled"
+    switch.write_text("1")
+    assert try_to_switch(switch) == SwitchTrial(TID, 0)
+    assert not switch.read_text().strip().isdigit()
+    assert try_to_switch(tmp_path / "nonesuch/ftrace_enabled").errno == errno.ENOENT
+
+
+def test_its_own_events_are_those_of_its_bytes_and_of_its_thread() -> None:
+    trial = Trial(DIGEST, ())
+    assert [is_own(each, trial) for each in (REFUSED, replace(REFUSED, digest="cd" * 32))] == [True, False]
+    assert [is_own(each, trial) for each in (KEPT, replace(KEPT, tid=TID + 1))] == [True, False]

@@ -37,6 +37,7 @@ def test_without_files_the_defaults_hold(site: Site) -> None:
     assert str(policy.transition.force.rule) == 'built-in: force = "deny"'
     assert (policy.hold_timeout, policy.transition.timeout, policy.transition.on_timeout) == (5, 300, OnTimeout.REVERSE)
     assert (policy.directories, policy.states, policy.livepatches, policy.files) == ((), {}, (), ())
+    assert policy.ftrace_off is DENY
 
 
 def test_a_file_without_keys_changes_nothing_but_is_one_of_the_files(site: Site) -> None:
@@ -55,6 +56,7 @@ unknown-states = "allow"
 hold-timeout = "500ms"
 directories = ["/opt/livepatches", "/srv/klp"]
 allow-unpatched-gap = "allow"
+ftrace-off = "allow"
 
 [transition]
 timeout = "1h 30min"
@@ -71,7 +73,8 @@ force = "allow"
     assert policy.directories == ("/opt/livepatches", "/srv/klp")
     assert (policy.transition.timeout, policy.transition.on_timeout) == (5400, OnTimeout.WAIT)
     assert policy.transition.force.permission is ALLOW
-    assert policy.transition.force.rule == rule(site, 13)
+    assert policy.transition.force.rule == rule(site, 14)
+    assert policy.ftrace_off is ALLOW
     assert policy.unpatched_gap.permission is ALLOW
     assert policy.unpatched_gap.rule == rule(site, 8)
 

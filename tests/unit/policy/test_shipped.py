@@ -51,6 +51,7 @@ def test_the_shipped_policy_says_what_holds_without_it_but_by_lines_that_can_be_
         builtin.transition.timeout,
         builtin.transition.on_timeout,
     )
+    assert shipped.ftrace_off is builtin.ftrace_off
     ours = (shipped.default, shipped.unknown_states, shipped.unpatched_gap, shipped.transition.force)
     theirs = (builtin.default, builtin.unknown_states, builtin.unpatched_gap, builtin.transition.force)
     assert [each.permission for each in ours] == [each.permission for each in theirs]

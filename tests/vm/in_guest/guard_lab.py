@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -43,6 +44,7 @@ from klpd.plain import to_plain
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+ENOTSUPP = 524  # include/linux/errno.h
 MODULE_INIT_COMPRESSED_FILE = 4  # include/uapi/linux/module.h
 
 
@@ -173,6 +175,88 @@ def lose_pins() -> object:
 
 def set_mode(mode: str) -> None:
     Guard().set_mode(GuardMode(mode))
+
+
+def let_ftrace_off(may: str) -> None:
+    """What the policy says of kernel.ftrace_enabled: "allow" or "deny"."""
+    guard = Guard()
+    guard.set_mode(guard.mode, ftrace_off=may == "allow")
+
+
+SWITCH = "/proc/sys/kernel/ftrace_enabled"
+
+
+def switch(*values: str, file: str = SWITCH) -> list[str]:
+    """Write each of these to kernel.ftrace_enabled, \\n being a newline: what becomes of it."""
+    return [_written(Path(file), value.replace("\\n", "\n").encode()) for value in values]
+
+
+def switch_elsewhere() -> dict[str, str]:
+    """Switch ftrace off from where somebody might think that it is another's: what becomes of it."""
+    bound = Path("/root/bound")
+    bound.touch()
+    second = Path("/root/proc")
+    second.mkdir(exist_ok=True)
+    container = Path("/sys/fs/cgroup/container")
+    container.mkdir(exist_ok=True)
+    write = ["sh", "-c", 'echo 0 | tee "$0"', SWITCH]
+    _run("mount", "--bind", SWITCH, str(bound))
+    _run("mount", "-t", "proc", "proc", str(second))
+    opened = os.open(SWITCH, os.O_WRONLY)
+    (container / "cgroup.procs").write_text("0")
+    return {
+        "another mount of procfs": _written(second / "sys/kernel/ftrace_enabled", b"0"),
+        "a bind mount": _written(bound, b"0"),
+        "a cgroup's": _written(Path(SWITCH), b"0"),
+        "opened in another cgroup": _told_of(lambda: os.write(opened, b"0")),
+        "sysctl": _run("sysctl", "--write", "kernel.ftrace_enabled=0"),
+        "namespaces": _run(
+            "unshare", "--cgroup", "--mount", "--pid", "--fork", "--mount-proc", "--uts", "--ipc", "--net", *write
+        ),
+    }
+
+
+def _run(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return "ok" if not done.returncode else "EPERM" if "not permitted" in done.stderr else done.stderr
+
+
+def _written(path: Path, data: bytes) -> str:
+    def write() -> None:
+        with path.open("wb", buffering=0) as file:
+            file.write(data)
+
+    return _told_of(write)
+
+
+def _told_of(act: Callable[[], object]) -> str:
+    try:
+        act()
+    except OSError as error:
+        return told(error.errno or 0)
+    return "ok"
+
+
+def detach() -> dict[str, str]:
+    """Have the kernel detach each of the guard's links as any root process may (BPF_LINK_DETACH)."""
+    libbpf = ctypes.CDLL("libbpf.so.1")
+    answers = {}
+    for hook in HOOKS:
+        with Link.pinned(DIRECTORY / "guard" / hook.program) as link:
+            code = -libbpf.bpf_link_detach(link.fd)
+            answers[hook.program] = "EOPNOTSUPP" if code == ENOTSUPP else told(code)
+    return answers
+
+
+def detach_and_attach_again() -> list[object]:
+    """The status when others have detached what can be, and when that is mended."""
+    guard = Guard()
+    detach()
+    before = status_of(guard)
+    mended = guard.attach_again()
+    guard.pin_again()
+    guard.test()
+    return [before, mended, status_of(guard)]
 
 
 def digest_of(path: str) -> bytes:
@@ -357,6 +441,8 @@ STEPS: dict[str, Callable[..., object]] = {
     each.__name__: each
     for each in (
         load, evade, load_at_once, load_until, close, take_over, status, test, remove, lose_pins, set_mode, approve,
+        let_ftrace_off, switch, switch_elsewhere, detach,
+        detach_and_attach_again,
         approve_many, approve_others, orphan, permit_writes, next_epoch, entered, write_as_judged,
         writes_around_a_try, withdraw, events, files,
         counters, digests, patches, layout, tasks, costs, verifier,
