@@ -9,6 +9,7 @@ import signal
 import threading
 from concurrent.futures import Future
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from klpd.daemon.authority import Authority
@@ -59,7 +60,6 @@ from klpd.report import BUS_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from pathlib import Path
 
     from klpd.daemon.jobs import Job
     from klpd.daemon.journal import Journal
@@ -75,6 +75,8 @@ _PATIENCE: Final = 10.0
 """Seconds to wait until all directories are watched, at the start and at a reload."""
 _AGAIN: Final = 0.5
 """Seconds until the service manager is told once more what it has not taken."""
+_HOSTS_SWITCH: Final = Path("/proc/1/root", switches.FTRACE_ENABLED.relative_to("/"))
+"""By the mount of procfs that the host has: klpd's own is another, and what is written there alone would be told."""
 _TAKES_EFFECT: Final = 0.5
 """Seconds after which a write that the guard has told of beforehand has been made."""
 _LAST_WRITES: Final = 5.0
@@ -227,7 +229,7 @@ class Daemon:
     def _watch_switch(self, guard: Guard) -> None:
         """Tell at once when the kernel calls the guard no more, or again."""
         try:
-            switch = WrittenFile(switches.FTRACE_ENABLED)
+            switch = WrittenFile(_HOSTS_SWITCH)
         except KernelError as error:
             log.warning("whether the kernel calls the guard is looked at with the watchdog's pings only: %s", error)
             return
