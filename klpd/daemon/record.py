@@ -49,6 +49,8 @@ _NOT_AUTHORIZED: Final = NotAuthorizedError.dbus_name
 _MOST: Final = 10
 _SECONDS: Final = 60.0
 """Of what anybody can bring about at will, so many entries are written in so many seconds."""
+_MOST_VETOES: Final = 100
+"""And of refusals of the same bytes: a service that loads them again and again is not to drown the others."""
 _REMEDIES: Final = {
     errno.EINTR: "let whoever has a lease on it (/proc/locks) give it back, and try again",
     errno.EMFILE: "raise LimitNOFILE= of klpd.service (systemctl edit klpd)",
@@ -100,6 +102,7 @@ class Record:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._limit: Limit[_Often] = Limit(_MOST, _SECONDS)
+        self._vetoes: Limit[str] = Limit(_MOST_VETOES, _SECONDS)
         self._lock = threading.Lock()
 
     def load_decided(self, event: GuardEvent, judged: Judged | None) -> None:
@@ -320,9 +323,12 @@ class Record:
 
     def tell_withheld(self, *, all_of_them: bool = False) -> None:
         """Write how many entries were withheld, of each kind whose time is over (or of all), instead of them."""
+        until = float("inf") if all_of_them else time.monotonic()
         with self._lock:
-            withheld = self._limit.end() if all_of_them else self._limit.ended(time.monotonic())
-        for kind, number in withheld.items():
+            often, vetoes = self._limit.ended(until), self._vetoes.ended(until)
+        told = [(str(kind), number) for kind, number in often.items()]
+        told += [(f"refusals of the bytes with the SHA-256 {digest}", number) for digest, number in vetoes.items()]
+        for kind, number in told:
             text = f"{number} more entries like these were withheld within {self._limit.seconds:g} s: {kind}"
             self._event(MessageId.WITHHELD, logging.WARNING, text, {Field.COUNT: str(number)})
 
@@ -339,6 +345,9 @@ class Record:
         self._event(kind, logging.WARNING, text, {**fields, Field.REASON: reason})
 
     def _vetoed(self, who: str, name: str, fields: Mapping[Field, str], reason: str) -> None:
+        with self._lock:
+            if not self._vetoes.admits(fields.get(Field.DIGEST, ""), time.monotonic()):
+                return
         text = f"vetoed: {who} may not load {name}: {reason}"
         self._event(MessageId.LOAD_VETOED, logging.WARNING, text, {**fields, Field.REASON: reason})
 

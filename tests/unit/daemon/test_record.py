@@ -359,6 +359,23 @@ def test_what_a_user_can_bring_about_at_will_is_counted_and_takes_nothing_from_o
     assert "by user 1000" in more["MESSAGE"]
 
 
+def test_of_the_same_bytes_refused_again_and_again_the_rest_are_counted_and_others_told(
+    entries: tuple[Record, Callable[[], list[dict[str, str]]]],
+) -> None:
+    record, written = entries
+    told = []
+    for _load in range(1000):
+        record.load_decided(EVENT, None)
+        told += written()
+    record.load_decided(replace(EVENT, digest="another"), None)
+    told += written()
+    assert [each["MESSAGE_ID"] for each in told] == [MessageId.LOAD_VETOED] * 101
+    record.tell_withheld(all_of_them=True)
+    (more,) = written()
+    assert more["KLPD_COUNT"] == "900"
+    assert EVENT.digest in more["MESSAGE"]
+
+
 def test_jobs_that_somebody_is_not_authorized_for_are_counted_and_vetoes_are_not(
     entries: tuple[Record, Callable[[], list[dict[str, str]]]],
 ) -> None:
