@@ -135,6 +135,10 @@ class RunningKernel:
             stack = self._looks.numbered(lambda: read_stack(self._memory, self._known))
         return stack_with_manifests(stack, self._policy())
 
+    def prepare(self) -> None:
+        """Find out beforehand what takes long, so that whoever opens the first livepatch does not wait for it."""
+        self._around.prepare()
+
     def circumstances(self) -> Circumstances:
         return self._around.circumstances()
 

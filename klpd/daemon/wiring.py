@@ -106,10 +106,9 @@ class Daemon:
         self._lost = LostEvents(files=self._files)
         self._memory, self._no_memory = _memory()
         self._transitions = Transitions()
-        # Whoever opens the first livepatch is not to wait for it.
-        threading.Thread(target=self._layouts.load_running, name="layout", daemon=True).start()
         known = KnownLivepatches(self._store, self._watched, self._layouts, self._entered)
         self._kernel = RunningKernel(self._memory, self._guard, known, self._transitions, self._policy)
+        threading.Thread(target=self._prepare, name="prepare", daemon=True).start()
         self._enforcement = Enforcement(self._kernel, self._policy, self._store, self._guard, self._layouts)
         self._standing = StandingApprovals(self._enforcement, self._store.find, files=self._files)
         self._fallback, self._no_fallback = self._stand_in()
@@ -225,6 +224,11 @@ class Daemon:
         if entered is not None and entered.verdict is GuardVerdict.ALLOWED and entered.digest == livepatch.digest:
             return True
         return self._store.approved(livepatch)
+
+    def _prepare(self) -> None:
+        """What whoever opens the first livepatch is not to wait for."""
+        self._layouts.load_running()
+        self._kernel.prepare()
 
     def _watch_switch(self, guard: Guard) -> None:
         """Tell at once when the kernel calls the guard no more, or again."""

@@ -30,6 +30,10 @@ class Around:
         self._root = root
         self._kallsyms = Kallsyms(root)
 
+    def prepare(self) -> None:
+        """Read what stays as it is until the next boot, and takes longest: the kernel's own symbols."""
+        self._kallsyms.counts({VMLINUX: frozenset()}, {})
+
     def circumstances(self) -> Circumstances:
         """Those of the moment."""
         return Circumstances(

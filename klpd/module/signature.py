@@ -67,10 +67,10 @@ def _read_signed_data(encoded: bytes, content: memoryview) -> Signature:
     identifier = signer["sid"].chosen
     named = signer["sid"].name == "issuer_and_serial_number"
     issuer = identifier["issuer"] if named else None
-    key_id = (identifier["serial_number"] if named else identifier).contents
+    key_id = serial_number(identifier["serial_number"].contents) if named else readable(identifier.contents)
     return Signature(
         signer=None if issuer is None else common_name(issuer),
-        key_id=readable(key_id),
+        key_id=key_id,
         hash_algorithm=algorithm,
         proof=SignatureProof(
             issuer=None if issuer is None else issuer.dump().hex(),
@@ -111,6 +111,11 @@ def common_name(name: Field) -> str | None:
     return None
 
 
+def serial_number(contents: bytes) -> str:
+    """A serial number as modinfo(8) shows it: DER has a zero before one that would else be negative."""
+    return readable(contents.lstrip(b"\0") or b"\0")
+
+
 def readable(key_id: bytes) -> str:
-    """A serial number or a key id as modinfo(8) shows it."""
+    """A key id as modinfo(8) shows it."""
     return key_id.hex(":").upper()

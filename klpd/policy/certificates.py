@@ -118,7 +118,7 @@ def _parse(encoded: bytes, file: str) -> Certificate:
     from cryptography.hazmat.primitives.asymmetric import ec, rsa
     from cryptography.x509 import InvalidVersion, load_der_x509_certificate
 
-    from klpd.module.signature import common_name, readable
+    from klpd.module.signature import common_name, readable, serial_number
 
     try:
         key = load_der_x509_certificate(encoded).public_key()
@@ -134,7 +134,7 @@ def _parse(encoded: bytes, file: str) -> Certificate:
         file=file,
         name=common_name(certificate.subject) or certificate.subject.human_friendly,
         issuer=certificate.issuer.dump().hex(),
-        serial=readable(certificate["tbs_certificate"]["serial_number"].contents),
+        serial=serial_number(certificate["tbs_certificate"]["serial_number"].contents),
         key_id=None if key_id is None else readable(key_id),
         valid_until=certificate.not_valid_after.date().isoformat(),
         encoded=encoded,

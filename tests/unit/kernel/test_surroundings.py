@@ -86,6 +86,15 @@ def test_those_of_the_kernel_are_read_once(tmp_path: Path) -> None:
     assert counted(kallsyms, VMLINUX, "show") == {"show": 2}
 
 
+def test_those_of_the_kernel_can_be_read_before_anybody_waits_for_them(tmp_path: Path) -> None:
+    write(tmp_path, "proc/kallsyms", SYMBOLS)
+    around = Around(tmp_path)
+    around.prepare()
+    (tmp_path / "proc/kallsyms").unlink()
+    coming = livepatch("klp_one", objects=(Object(VMLINUX, (Function("only"),)),))
+    assert around.of((coming,)).symbols == (SymbolCount(VMLINUX, "only", 1),)
+
+
 def test_a_module_that_was_loaded_anew_is_looked_through_anew(tmp_path: Path) -> None:
     write(tmp_path, "proc/kallsyms", SYMBOLS)
     kallsyms = Kallsyms(tmp_path)

@@ -57,6 +57,12 @@ def test_modinfo_says_the_same(digest: str, key: Path, module_file: Path) -> Non
     assert (found.signer, found.hash_algorithm) == (NAME, digest)
 
 
+@pytest.mark.parametrize("serial", ["0x9f01", "0x0102", "0xff"])
+def test_a_serial_number_is_shown_as_modinfo_shows_it(serial: str, tmp_path: Path, module_file: Path) -> None:
+    found = signed(module_file, make_key(tmp_path / "key.pem", NAME, "-days", "2", "-set_serial", serial))
+    assert found.key_id == run("modinfo", "-F", "sig_key", module_file).strip()
+
+
 def test_a_signer_may_be_known_by_a_key_id_only(key: Path, module_file: Path) -> None:
     found = signed(module_file, key, "sha256", "-k")
 
