@@ -91,7 +91,7 @@ def test_those_of_the_kernel_can_be_read_before_anybody_waits_for_them(tmp_path:
     around = Around(tmp_path)
     around.prepare()
     (tmp_path / "proc/kallsyms").unlink()
-    coming = livepatch("klp_one", objects=(Object(VMLINUX, (Function("only"),)),))
+    coming = replace(livepatch(), objects=(Object(VMLINUX, (Function("only"),)),))
     assert around.of((coming,)).symbols == (SymbolCount(VMLINUX, "only", 1),)
 
 
