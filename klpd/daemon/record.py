@@ -44,7 +44,7 @@ _NOT_JUDGED: Final = (
     "stale: klpd had not judged it yet for the stack and the policy as they were then; while klpd runs, try again"
 )
 
-_BY_KLPCTL: Final = "load it with klpctl apply FILE, or have any program let load it with klpctl approve FILE"
+_BY_KLPCTL: Final = "load it with klpctl apply FILE, or let any program load it: klpctl approve FILE"
 _NOT_AUTHORIZED: Final = NotAuthorizedError.dbus_name
 _MOST: Final = 10
 _SECONDS: Final = 60.0

@@ -118,8 +118,8 @@ def _barriers(source: Source) -> Iterator[Finding]:
             "not-watched",
             _AT_OPEN,
             f"{source.name} is in no directory that klpd watches, so that nobody judges it when a loader opens it",
-            "load it with klpctl apply; or put it into the kernel's module tree, or a directory that the policy names "
-            "in directories",
+            "load it with klpctl apply; or let any program load it with klpctl approve; or put it into the kernel's "
+            "module tree, or a directory that the policy names in directories",
         )
     if source.distrust is not None:
         yield _distrusted(source.distrust, Decision.DENY)
