@@ -27,9 +27,19 @@ BPF_OBJECTS := $(patsubst %.c,%.o,$(wildcard klpd/kernel/bpf/*.bpf.c))
 BPF_ARCH    := $(shell uname -m | sed 's/x86_64/x86/; s/aarch64/arm64/; s/s390x/s390/; s/ppc64le/powerpc/; s/riscv64/riscv/')
 MAN_PAGES   := $(patsubst docs/%.md,build/man/%,$(wildcard docs/*.[1-8].md))
 
-.PHONY: all bpf man packages venv check format test test-all bench demo install clean
+.PHONY: all help bpf man packages venv check format test test-all bench demo install clean
 
 all: bpf
+
+help:
+	@printf '%s\n' 'make bpf       build the kernel guard and the readers of kernel memory' \
+	  'make man       build the manual pages' \
+	  'make check     run the linters' \
+	  'make format    have ruff format the code' \
+	  'make test      run the tests; make test-all: those, too, that take long' \
+	  'make bench     measure side by side what klpd costs' \
+	  'make demo      show the main job in a virtual machine' \
+	  'make install   install it here, or below DESTDIR'
 
 bpf: $(BPF_OBJECTS)
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from klpd import __version__
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -39,3 +41,7 @@ def test_every_file_of_the_package_is_in_it(wheel: zipfile.ZipFile) -> None:
     wanted = {str(each.relative_to(PROJECT)) for each in files}
     assert {"klpd/daemon/org.klpd1.Manager.xml", "klpd/kernel/bpf/guard.bpf.o", "klpd/py.typed"} <= wanted
     assert wanted <= set(wheel.namelist())
+
+
+def test_it_has_the_version_that_klpd_tells(wheel: zipfile.ZipFile) -> None:
+    assert f"klpd-{__version__}.dist-info/METADATA" in wheel.namelist()
