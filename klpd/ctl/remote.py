@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from klpd.ctl.files import STANDARD_INPUT, name_of, open_file
 from klpd.ctl.requests import ManifestNew, PolicyCheck
-from klpd.ctl.understand import files_of, words_of
+from klpd.ctl.understand import files_of, is_parameter, words_of
 from klpd.errors import DaemonUnavailableError, KlpdError, UsageError
 from klpd.files import read_descriptor
 
@@ -155,6 +155,10 @@ def _manifests(names: Mapping[str, str]) -> dict[str, str]:
     return {file: name for file, name in beside.items() if os.path.exists(file)}
 
 
+def _as_file(name: str) -> str:
+    return f"./{name}" if is_parameter(name) else name
+
+
 def _command(command_line: CommandLine, environment: Mapping[str, str], names: Mapping[str, str]) -> list[str]:
     colours = [f"{each}={environment[each]}" for each in _COLOURS if each in environment]
     options = (
@@ -169,5 +173,5 @@ def _command(command_line: CommandLine, environment: Mapping[str, str], names: M
         *(["env", *colours] if colours else []),
         "klpctl",
         *(option for option, given in options if given),
-        *words_of(request, lambda file: names[file]),
+        *words_of(request, lambda file: _as_file(names[file])),
     ]

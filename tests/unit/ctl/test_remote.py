@@ -116,6 +116,13 @@ def test_files_are_sent_there_and_go_away_with_the_command(there: There) -> None
     assert not Path(folder).exists()
 
 
+def test_parameters_stay_with_their_files_whatever_those_are_called(there: There) -> None:
+    for name in ("a.ko", "b=1"):
+        (there.folder / name).write_text("a module")
+    done = there.run("apply", str(there.folder / "a.ko"), "x=y z", f"{there.folder}/b=1", "n=2")
+    assert "klpctl apply -- a.ko x=y z ./b=1 n=2\n" in done.stdout
+
+
 def test_a_manifest_is_not_made_where_it_would_go_away_at_once(there: There) -> None:
     (there.folder / "a.ko").write_text("bytes")
     done = there.run("manifest", "new", "a.ko", "-o", "a.toml")
