@@ -19,8 +19,9 @@ PARAMETERS = "parameters"
 """The option that has the parameters of the modules that a call is to load, NAME=VALUE, for each file an array."""
 SECONDS = "seconds"
 """The option that says for how long a livepatch is approved."""
+APPROVED_FOR = 600
 LONGEST_APPROVED = 7 * 86400
-"""Seconds for which one may be."""
+"""Seconds for which one is where nobody says for how long, and for which one may be."""
 
 
 class DefenceState(StrEnum):

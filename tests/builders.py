@@ -6,9 +6,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from klpd.judge.rules import STICKY_WAYS, Mode, Permission, Policy, Ruling, StateRule, TransitionRules
+from klpd.kernel.guard_abi import GuardEvent, GuardMode, GuardVerdict, Input, Lock, Way
 from klpd.model import (
     UNDECLARED,
     VMLINUX,
@@ -117,6 +118,28 @@ def names(what: Stack) -> list[str]:
 
 def leftover_names(what: Stack) -> list[str]:
     return [each.name for each in what.leftovers]
+
+
+def refusal(**changes: Any) -> GuardEvent:  # noqa: ANN401
+    """The guard has refused a livepatch that nobody has approved, from a file; but for the `changes` of its members."""
+    event = GuardEvent(
+        time_ns=1,
+        generation=1,
+        lock=Lock.LOAD,
+        way=Way.FILE,
+        input=Input.LIVEPATCH,
+        verdict=GuardVerdict.UNAPPROVED,
+        allowed=False,
+        mode=GuardMode.ENFORCE,
+        pid=7,
+        tid=7,
+        uid=0,
+        command="insmod",
+        module="klp_one",
+        size=100,
+        digest="d1",
+    )
+    return dataclasses.replace(event, **changes)
 
 
 def ruling(permission: Permission, line: int = 1) -> Ruling:

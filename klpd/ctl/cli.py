@@ -151,12 +151,14 @@ def _file(command: argparse.ArgumentParser) -> None:
 
 
 def _approve_options(command: argparse.ArgumentParser) -> None:
+    from klpd.report import APPROVED_FOR
+
     command.add_argument(
         "--for",
         dest="seconds",
         metavar="TIME",
         type=_span,
-        default=600,
+        default=APPROVED_FOR,
         help="for how long: 90s, 10min, 2h (default: 10min); 0 takes back what was approved",
     )
     _file(command)

@@ -7,6 +7,7 @@ It talks to the bus through Gio, without proxies: that saves asking klpd for its
 from __future__ import annotations
 
 from functools import cached_property, partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, assert_never
 
 from gi.repository import Gio, GLib
@@ -28,7 +29,7 @@ from klpd.report import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from klpd.ctl.job_events import JobEvents
     from klpd.ctl.password import PasswordAgent
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 _FOREVER: Final = (1 << 31) - 1  # G_MAXINT: somebody may be typing a password
 _USUAL: Final = -1  # GDBus' own timeout, 25 s
+_NO_OPTIONS: Final[Mapping[str, GLib.Variant]] = MappingProxyType({})
 _METHODS: Final[dict[type[Change], str]] = {
     Disable: "Disable",
     Remove: "Remove",
@@ -73,22 +75,12 @@ class BusService:
         return from_plain(TransitionReport, plain, place="transition") if plain else None
 
     def check(self, file: str) -> Assessment:
-        from klpd.ctl.handing import hand_over
-
-        handed = hand_over((file,))
-        arguments = GLib.Variant("(hsa{sv})", (*handed.files[0], handed.options))
-        verdict = self._manager("Check", arguments, descriptors=handed.descriptors)
-        return from_plain(Assessment, verdict, place="verdict")
+        return from_plain(Assessment, self._about("Check", file)(), place="verdict")
 
     def approve(self, file: str, seconds: int) -> StandingApproval:
-        from klpd.ctl.handing import hand_over
-
-        handed = hand_over((file,))
-        options = {**handed.options, SECONDS: GLib.Variant("u", seconds)}
-        arguments = GLib.Variant("(hsa{sv})", (*handed.files[0], options))
+        call = self._about("Approve", file, {SECONDS: GLib.Variant("u", seconds)}, timeout=_FOREVER)
         self._prepare_to_ask()
-        approval = self._manager("Approve", arguments, timeout=_FOREVER, descriptors=handed.descriptors)
-        return from_plain(StandingApproval, approval, place="approval")
+        return from_plain(StandingApproval, call(), place="approval")
 
     def plan(self, change: Change) -> PlanReport:
         match change:
@@ -142,6 +134,16 @@ class BusService:
         from klpd.ctl.job_events import JobEvents
 
         return JobEvents(self._connection, self._flags)
+
+    def _about(
+        self, method: str, file: str, options: Mapping[str, GLib.Variant] = _NO_OPTIONS, *, timeout: int = _USUAL
+    ) -> Callable[[], object]:
+        """The call of a method that takes one module file, which is open by then."""
+        from klpd.ctl.handing import hand_over
+
+        handed = hand_over((file,))
+        arguments = GLib.Variant("(hsa{sv})", (*handed.files[0], {**handed.options, **options}))
+        return partial(self._manager, method, arguments, timeout=timeout, descriptors=handed.descriptors)
 
     def _applying(self, method: str, change: Apply) -> Callable[[], object]:
         """The call of a method that takes module files, which are open by then."""

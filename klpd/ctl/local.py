@@ -94,8 +94,7 @@ class ThisMachine:
 
     def module(self, file: str) -> Livepatch:
         """What a module file describes by itself.  Raises UsageError and ModuleFormatError as `livepatch` does."""
-        livepatch, _loaded, _packed, _watched = self._read(file, ())
-        return livepatch
+        return self._read(file, ())[0]
 
     def assess(self, file: str) -> Assessment:
         """What klpd would say of loading a module file now, as far as this user may know.
@@ -105,14 +104,15 @@ class ThisMachine:
         from dataclasses import replace
 
         from klpd.judge.ways import Source, assess
+        from klpd.module.loaded import as_loaded
         from klpd.module.search import watched_directories
 
         policy = self.policy()
-        module, loaded, packed, there = self._read(file, watched_directories(policy.directories))
+        module, data, packed, there = self._read(file, watched_directories(policy.directories))
         distrust = None if file == STANDARD_INPUT else _distrust(file)
         source = Source(name_of(file), there, packed, distrust)
         livepatch = self._declared(module, file)
-        applied = replace(loaded, declared=livepatch.declared)
+        applied = as_loaded(livepatch, lambda: data, (), name_of(file), self._layouts)
         stack = replace(self._stack(policy), surroundings=self._surroundings(livepatch))
         return assess(stack, livepatch, policy, source, self._gate(policy), applied)
 
@@ -126,14 +126,13 @@ class ThisMachine:
 
         return gate_here(policy)
 
-    def _read(self, file: str, watched: Sequence[Path]) -> tuple[Livepatch, Livepatch, bool, bool]:
-        """A module file by itself: with any parameters, and with none; whether it is compressed, and whether it lies in
-        one of these directories.
+    def _read(self, file: str, watched: Sequence[Path]) -> tuple[Livepatch, bytes, bool, bool]:
+        """A module file by itself, its bytes, unpacked, whether it is compressed, and whether it lies in one of these
+        directories.
         """
         from klpd.files import read_descriptor
         from klpd.kernel.mounts import lies_in
         from klpd.module import read_livepatch, unpack
-        from klpd.module.loaded import as_loaded
 
         name = name_of(file)
         fd = open_file(file)
@@ -143,8 +142,7 @@ class ThisMachine:
             there = lies_in(fd, watched)
         finally:
             os.close(fd)
-        livepatch = read_livepatch(data, file=name, layouts=self._layouts)
-        return livepatch, as_loaded(livepatch, lambda: data, (), name, self._layouts), data is not packed, there
+        return read_livepatch(data, file=name, layouts=self._layouts), data, data is not packed, there
 
     def _declared(self, module: Livepatch, file: str) -> Livepatch:
         from klpd.policy.beside import with_beside, with_declared

@@ -189,13 +189,7 @@ class Enforcement:
         data = module.unpack(data, file=file)
         if not module.is_livepatch(data):
             return None
-        judged = None
-        for _try in range(_TRIES):
-            rank = next(self._order)
-            judged = self._judge(data, file)
-            if self._conclude(judged, rank, pid):
-                break
-        return judged
+        return self._settled(lambda: self._judge(data, file), pid)
 
     def look(self, data: bytes, file: str) -> Judged | None:
         """The verdict on a file's bytes, by which nothing is approved; None if they are no livepatch.
@@ -213,28 +207,39 @@ class Enforcement:
         """
         if self._guard is None:
             return None
-        judged = None
-        for _try in range(_TRIES):
-            rank = next(self._order)
-            facts = Facts(self._guard.epoch(), self._guard.generation())
-            policy = self._policy()
+        guard = self._guard
+
+        def judged() -> Judged:
+            facts = Facts(guard.epoch(), guard.generation())
             stack = self._kernel.surrounded(self._kernel.stack(), (livepatch,))
-            verdict = judge(stack, Load(livepatch), policy)
-            judged = Judged(file, livepatch.digest, verdict, obstructs(verdict, policy), facts=facts)
-            if self._conclude(judged, rank, ANY_PROCESS, until_ns):
-                break
-        return judged
+            return self._on(stack, livepatch, file, facts)
+
+        return self._settled(judged, ANY_PROCESS, until_ns)
 
     def take_back(self, digest: str) -> None:
         """Have the guard know no approval of these bytes.  Raises KernelError."""
         if self._guard is not None:
             self._guard.withdraw(bytes.fromhex(digest))
 
+    def _settled(self, judged: Callable[[], Judged], pid: int, until_ns: int | None = None) -> Judged:
+        """What it is judged as in the end: anew, some times, as long as what it is judged from changes meanwhile."""
+        tries = 0
+        while True:
+            tries += 1
+            rank = next(self._order)
+            found = judged()
+            if self._conclude(found, rank, pid, until_ns) or tries == _TRIES:
+                return found
+
+    def _on(self, stack: Stack, livepatch: Livepatch, file: str, facts: Facts | None) -> Judged:
+        policy = self._policy()
+        verdict = judge(stack, Load(livepatch), policy)
+        return Judged(file, livepatch.digest, verdict, obstructs(verdict, policy), facts=facts)
+
     def _judge(self, data: bytes, file: str) -> Judged:
         facts = self._facts(file)
         try:
             stack = self._kernel.stack()
-            policy = self._policy()
             livepatch = module.read_livepatch(data, file=file, layouts=self._layouts)
             livepatch = with_beside(livepatch, file, self._store.declared)
             self._store.declare(livepatch)
@@ -242,8 +247,7 @@ class Enforcement:
         except (ModuleFormatError, PolicyError, KernelError) as error:
             enforced = self._policy().mode is Mode.ENFORCE
             return Judged(file, hashlib.sha256(data).hexdigest(), None, enforced, str(error), facts)
-        verdict = judge(stack, Load(livepatch), policy)
-        judged = Judged(file, livepatch.digest, verdict, obstructs(verdict, policy), facts=facts)
+        judged = self._on(stack, livepatch, file, facts)
         if not judged.obstructed:
             self.remember(livepatch, data)
         return judged

@@ -23,6 +23,7 @@ from klpd.judge.rules import Permission
 from klpd.judge.ways import by_apply
 from klpd.plain import to_plain
 from klpd.report import (
+    APPROVED_FOR,
     LONGEST_APPROVED,
     MANAGER_INTERFACE,
     MANAGER_PATH,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from klpd.daemon.authority import Authority, Authorization
     from klpd.daemon.bus import Bus
     from klpd.daemon.call import Call
+    from klpd.daemon.handed import NamedFile
     from klpd.daemon.jobs import Job, Jobs
     from klpd.daemon.loop import Loop
     from klpd.daemon.planning import Planning
@@ -60,8 +62,6 @@ _MOST_ASKED_OF_ONE: Final = 8
 """Jobs of one user that wait for polkit."""
 _MOST_ASKED: Final = 32
 """And those of all."""
-_APPROVED_FOR: Final = 600
-"""Seconds for which a livepatch is approved where nobody says for how long."""
 
 _Answer = TypeVar("_Answer")
 
@@ -255,9 +255,7 @@ class Manager:
         return self._workers_for(call).submit(assessment)
 
     def _plan_apply(self, call: Call) -> Future[object]:
-        parameters = call.words_under(1, PARAMETERS)
-        files, manifests = call.files(0), call.files_under(1, MANIFESTS)
-        _check_parameters(files, parameters)
+        files, manifests, parameters = _to_load(call)
         return self._plan(call, lambda: self._planning.apply(files, manifests, parameters, _budget(call)))
 
     def _plan(self, call: Call, make: Callable[[], Plan]) -> Future[object]:
@@ -274,11 +272,8 @@ class Manager:
         return self._workers if call.uid == _ROOT else self._others_worker
 
     def _apply(self, call: Call) -> object:
-        parameters = call.words_under(1, PARAMETERS)
-        files, manifests = call.files(0), call.files_under(1, MANIFESTS)
-        _check_parameters(files, parameters)
-        of_each: Sequence[tuple[str, ...]] = parameters or ((),) * len(files)
-        about = ", ".join(" ".join((name, *own)) for (_file, name), own in zip(files, of_each, strict=True))
+        files, manifests, parameters = _to_load(call)
+        about = ", ".join(" ".join((name, *own)) for (_file, name), own in zip(files, parameters, strict=True))
 
         def plan(uid: int) -> Plan:
             return self._planning.apply_for(uid, files, manifests, parameters)
@@ -287,7 +282,7 @@ class Manager:
 
     def _approve(self, call: Call) -> Future[object]:
         file, name, manifests = call.file(0), call.text(1), call.files_under(2, MANIFESTS)
-        seconds = call.number_under(2, SECONDS, _APPROVED_FOR, LONGEST_APPROVED)
+        seconds = call.number_under(2, SECONDS, APPROVED_FOR, LONGEST_APPROVED)
 
         def approve(uid: int) -> object:
             livepatch = self._planning.approve_for(uid, (file, name), manifests)
@@ -473,9 +468,12 @@ def _pass_on(ended: Future[_Answer], done: Future[object]) -> None:
         done.set_exception(error)
 
 
-def _check_parameters(files: Sequence[object], parameters: Sequence[object]) -> None:
+def _to_load(call: Call) -> tuple[Sequence[NamedFile], Sequence[NamedFile], Sequence[tuple[str, ...]]]:
+    """The files that a call is to have loaded, the manifests beside them, and the parameters of each file."""
+    files, manifests, parameters = call.files(0), call.files_under(1, MANIFESTS), call.words_under(1, PARAMETERS)
     if parameters and len(parameters) != len(files):
         raise UsageError(f"option {PARAMETERS} has {len(parameters)} arrays for {len(files)} files")
+    return files, manifests, parameters or ((),) * len(files)
 
 
 def _budget(call: Call) -> int | None:

@@ -7,6 +7,7 @@ loaded it looks when that comes, and refuses that module, not the livepatch.  Wh
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from klpd.judge.findings import deny
@@ -41,6 +42,37 @@ _MOST_TOLD: Final = 8
 """Of the names in a sentence."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Sought:
+    """A symbol that the kernel looks for, as a sentence has it, and what helps where it does not find the one."""
+
+    noun: str
+    several: str
+    rule: Rule
+    if_missing: str
+    if_ambiguous: str
+
+
+def _function_of(owner: str) -> _Sought:
+    return _Sought(
+        "function",
+        "symbols of that name",
+        SYMBOL,
+        f"build it for this kernel's {owner}, with the names that /proc/kallsyms has",
+        "build it with the position (old_sympos) of the one that is meant",
+    )
+
+
+def _symbol_of(owner: str) -> _Sought:
+    return _Sought(
+        "symbol",
+        "of that name",
+        RELOCATION,
+        f"build it for this kernel's {owner}",
+        "build it with the position of the one that is meant",
+    )
+
+
 def passes(verdict: Verdict) -> bool:
     """Whether anything stands in the way that may be gone at any time, without a change of the stack to tell of it."""
     return any(each.decision is Decision.DENY and each.code in _PASSING for each in verdict.findings)
@@ -61,8 +93,9 @@ def load_findings(stack: Stack, livepatch: Livepatch) -> Iterator[Finding]:
     for each in there:
         for function in dict.fromkeys(each.functions):
             count = counts.get((each.name, function.name))
-            if count is not None:
-                yield from _lookup(livepatch, each, function, count)
+            if count is not None and function.name:
+                what = f"{livepatch.name} replaces {function.name} of {each.name}"
+                yield from _lookup(_function_of(each.name), what, function.sympos, count)
             by = taken.get((each.name, function.name))
             # Of several by that name it is not told which one it is.
             if by is not None and (count == 1 or (count is None and function.sympos == 0)):
@@ -120,26 +153,15 @@ def _tracing_off(livepatch: Livepatch, there: tuple[Object, ...], around: Surrou
         )
 
 
-def _lookup(livepatch: Livepatch, owner: Object, function: Function, count: int) -> Iterator[Finding]:
-    what = f"{livepatch.name} replaces {function.name} of {owner.name}"
-    if not function.name:
-        return
-    if count < max(function.sympos, 1):
-        yield deny(
-            "function-missing",
-            SYMBOL,
-            f"{what}, which has no such function"
-            if not count
-            else f"{what}, its symbol number {function.sympos}, which has {count} of that name",
-            f"build it for this kernel's {owner.name}, with the names that /proc/kallsyms has",
-        )
-    elif count > 1 and function.sympos == 0:
-        yield deny(
-            "function-ambiguous",
-            SYMBOL,
-            f"{what}, which has {count} symbols of that name, and does not say which",
-            "build it with the position (old_sympos) of the one that is meant",
-        )
+def _lookup(sought: _Sought, what: str, sympos: int, count: int) -> Iterator[Finding]:
+    """What the kernel says where an object has so many symbols of the name that it looks for at a position."""
+    if count < max(sympos, 1):
+        too_few = f"its symbol number {sympos}, which has {count} of that name"
+        found = too_few if count else f"which has no such {sought.noun}"
+        yield deny(f"{sought.noun}-missing", sought.rule, f"{what}, {found}", sought.if_missing)
+    elif count > 1 and sympos == 0:
+        several = f"which has {count} {sought.several}, and does not say which"
+        yield deny(f"{sought.noun}-ambiguous", sought.rule, f"{what}, {several}", sought.if_ambiguous)
 
 
 def _taken(stack: Stack, around: Surroundings) -> dict[tuple[str, str], str]:
@@ -180,24 +202,8 @@ def _unresolved(livepatch: Livepatch, there: tuple[Object, ...], around: Surroun
             yield deny("symbol-missing", RELOCATION, f"{what}, which is not loaded", f"modprobe {needed.object}")
             continue
         count = counts.get((needed.object, needed.name))
-        if count is None:
-            continue
-        if count < max(needed.sympos, 1):
-            yield deny(
-                "symbol-missing",
-                RELOCATION,
-                f"{what}, which has no such symbol"
-                if not count
-                else f"{what}, its symbol number {needed.sympos}, which has {count} of that name",
-                f"build it for this kernel's {needed.object}",
-            )
-        elif count > 1 and needed.sympos == 0:
-            yield deny(
-                "symbol-ambiguous",
-                RELOCATION,
-                f"{what}, which has {count} of that name, and does not say which",
-                "build it with the position of the one that is meant",
-            )
+        if count is not None:
+            yield from _lookup(_symbol_of(needed.object), what, needed.sympos, count)
 
 
 def _effect(livepatch: Livepatch, there: tuple[Object, ...], around: Surroundings) -> Iterator[Finding]:

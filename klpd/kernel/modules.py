@@ -11,7 +11,8 @@ import platform
 from typing import TYPE_CHECKING, Final
 
 from klpd.errors import KernelError
-from klpd.kernel.switches import ROOT, modules_are_disabled
+from klpd.kernel.switches import modules_are_disabled
+from klpd.kernel.sysfs import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path

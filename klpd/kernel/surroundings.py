@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from klpd.errors import KernelError
 from klpd.kernel.kallsyms import Kallsyms
 from klpd.kernel.signing import read_demand
+from klpd.kernel.switches import FTRACE_ENABLED, ftrace_is_off
 from klpd.kernel.sysfs import ROOT, read_build_id, read_modules
 from klpd.kernel.taken import read_taken
 from klpd.model import VMLINUX, Circumstances, Surroundings
@@ -67,8 +68,8 @@ class Around:
 
     def _ftrace(self) -> bool | None:
         try:
-            return (self._root / "proc/sys/kernel/ftrace_enabled").read_text(encoding="ascii").strip() != "0"
-        except OSError:
+            return not ftrace_is_off(self._root / FTRACE_ENABLED.relative_to(ROOT))
+        except KernelError:
             return None
 
     def _stamp(self, module: str) -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from klpd.errors import KernelError
+from klpd.kernel.sysfs import ROOT
 
-ROOT: Final = Path("/")
 FTRACE_ENABLED: Final = Path("/proc/sys/kernel/ftrace_enabled")
 """While it is 0, the kernel calls none of the programs that are attached to its functions: their trampolines are called
 by ftrace (register_fentry in kernel/bpf/trampoline.c)."""

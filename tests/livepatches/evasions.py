@@ -7,30 +7,15 @@ import struct
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from tests.livepatches.sections import Section
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# include/uapi/linux/elf.h: Elf64_Shdr, and the places of e_shoff, e_shnum and e_shstrndx in Elf64_Ehdr
-_SHDR: Final = struct.Struct("<IIQQQQIIQQ")
+# include/uapi/linux/elf.h: the places of e_shoff, e_shnum and e_shstrndx in Elf64_Ehdr
 _E_SHOFF: Final = 40
 _E_SHNUM: Final = 60
 _TAG: Final = b"livepatch=Y\0"
-
-
-@dataclass(frozen=True, slots=True)
-class _Section:
-    """An Elf64_Shdr."""
-
-    name: int
-    type: int
-    flags: int
-    address: int
-    offset: int
-    size: int
-    link: int
-    info: int
-    alignment: int
-    entry_size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +23,14 @@ class _Module:
     """A module whose section table can be written anew; whatever is added goes behind what there is."""
 
     data: bytes
-    sections: tuple[_Section, ...]
+    sections: tuple[Section, ...]
     names: int
 
     @classmethod
     def read(cls, data: bytes) -> _Module:
         (table,) = struct.unpack_from("<Q", data, _E_SHOFF)
         count, names = struct.unpack_from("<HH", data, _E_SHNUM)
-        rows = [_Section(*_SHDR.unpack_from(data, table + at * _SHDR.size)) for at in range(count)]
+        rows = [Section(*Section.layout.unpack_from(data, table + at * Section.layout.size)) for at in range(count)]
         return cls(data, tuple(rows), names)
 
     def written(self) -> bytes:
@@ -53,13 +38,10 @@ class _Module:
         struct.pack_into("<Q", body, _E_SHOFF, len(body))
         struct.pack_into("<HH", body, _E_SHNUM, len(self.sections), self.names)
         for each in self.sections:
-            body += _SHDR.pack(
-                each.name, each.type, each.flags, each.address, each.offset, each.size,
-                each.link, each.info, each.alignment, each.entry_size,
-            )  # fmt: skip
+            body += each.pack()
         return bytes(body)
 
-    def name(self, section: _Section) -> bytes:
+    def name(self, section: Section) -> bytes:
         at = self.sections[self.names].offset + section.name
         return self.data[at : self.data.index(b"\0", at)]
 
@@ -70,14 +52,14 @@ class _Module:
         section = self.sections[index]
         return self.data[section.offset : section.offset + section.size]
 
-    def with_section(self, index: int, section: _Section) -> _Module:
+    def with_section(self, index: int, section: Section) -> _Module:
         return replace(self, sections=(*self.sections[:index], section, *self.sections[index + 1 :]))
 
     def with_content(self, index: int, content: bytes) -> _Module:
         moved = replace(self.sections[index], offset=len(self.data), size=len(content))
         return replace(self.with_section(index, moved), data=self.data + content)
 
-    def with_added(self, *sections: _Section) -> _Module:
+    def with_added(self, *sections: Section) -> _Module:
         return replace(self, sections=(*self.sections, *sections))
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import re
 import struct
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
+
+from tests.livepatches.sections import Section
 
 if TYPE_CHECKING:
     from klpd.model import Needed
@@ -28,7 +30,6 @@ _SHF_RELA_LIVEPATCH: Final = 0x00100000
 _SHN_LIVEPATCH: Final = 0xFF20
 _POINTER: Final = 1  # R_X86_64_64
 _STB_GLOBAL: Final = 1 << 4
-_HEADER: Final = struct.Struct("<IIQQQQIIQQ")
 _SYMBOL: Final = struct.Struct("<IBBHQQ")
 _RELOCATION: Final = struct.Struct("<QQq")
 
@@ -47,40 +48,12 @@ def for_other_kernel(module: bytes) -> bytes:
     return changed
 
 
-@dataclass(frozen=True, slots=True)
-class _Section:
-    """An entry of the table of sections, with the members that a reader looks at by their names."""
-
-    name: int
-    type: int
-    flags: int
-    address: int
-    offset: int
-    size: int
-    link: int
-    info: int
-    align: int
-    entry: int
-
-    def pack(self) -> bytes:
-        return _HEADER.pack(
-            self.name,
-            self.type,
-            self.flags,
-            self.address,
-            self.offset,
-            self.size,
-            self.link,
-            self.info,
-            self.align,
-            self.entry,
-        )
-
-
 def needing(module: bytes, needed: Needed) -> bytes:
     """The module with a livepatch relocation of its .text that needs a symbol, as what kpatch-build makes has many."""
     start, count, names_at = _sections_of(module)
-    sections = [_Section(*_HEADER.unpack_from(module, start + each * _HEADER.size)) for each in range(count)]
+    sections = [
+        Section(*Section.layout.unpack_from(module, start + each * Section.layout.size)) for each in range(count)
+    ]
     table = next(rank for rank, each in enumerate(sections) if each.type == _SHT_SYMTAB)
     code = _named(module, sections, names_at, b".text")
     out = bytearray(module)
@@ -101,7 +74,7 @@ def needing(module: bytes, needed: Needed) -> bytes:
     relocation = _RELOCATION.pack(0, index << 32 | _POINTER, 0)
     flags = _SHF_ALLOC | _SHF_INFO_LINK | _SHF_RELA_LIVEPATCH
     sections.append(
-        _Section(section_name, _SHT_RELA, flags, 0, len(out), len(relocation), table, code, 8, _RELOCATION.size)
+        Section(section_name, _SHT_RELA, flags, 0, len(out), len(relocation), table, code, 8, _RELOCATION.size)
     )
     out.extend(relocation)
     struct.pack_into("<Q", out, _SECTION_TABLE_AT, len(out))
@@ -117,6 +90,6 @@ def _sections_of(module: bytes) -> tuple[int, int, int]:
     return start, count, names
 
 
-def _named(module: bytes, sections: list[_Section], names: int, name: bytes) -> int:
+def _named(module: bytes, sections: list[Section], names: int, name: bytes) -> int:
     at = sections[names].offset
     return next(rank for rank, each in enumerate(sections) if module.startswith(name + b"\0", at + each.name))

@@ -17,10 +17,8 @@ from klpd.daemon.record import Record
 from klpd.errors import KernelError
 from klpd.kernel.guard_abi import (
     Attribute,
-    GuardEvent,
     GuardMode,
     GuardVerdict,
-    Input,
     Lock,
     SwitchEvent,
     Way,
@@ -31,30 +29,19 @@ from klpd.messages import MessageId
 from klpd.model import Decision, Finding, Rule, RuleKind, Verdict
 from klpd.plain import from_plain
 from klpd.report import Defence, DefenceState, JobReport, JobState, PolicyReport
+from tests.builders import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from klpd.kernel.guard_abi import (
+        GuardEvent,
+    )
+
 FILE = "/lib/modules/6.1.0/updates/klp_one.ko"
 RULE = Rule(RuleKind.POLICY, "/etc/klpd/policy.d/50-test.toml", 3)
-EVENT = GuardEvent(
-    time_ns=1,
-    generation=1,
-    lock=Lock.LOAD,
-    way=Way.FILE,
-    input=Input.LIVEPATCH,
-    verdict=GuardVerdict.UNAPPROVED,
-    allowed=False,
-    mode=GuardMode.ENFORCE,
-    pid=7,
-    tid=7,
-    uid=0,
-    command="insmod",
-    module="klp_one",
-    size=100,
-    digest="d1",
-)
+EVENT = refusal()
 USED = replace(EVENT, verdict=GuardVerdict.ALLOWED, allowed=True)
 LOADER = Thread(tid=8, pid=7, uid=1, command="insmod")
 UNREADABLE = Judged(FILE, "d1", None, obstructed=True, unreadable=f"{FILE}: truncated")

@@ -16,36 +16,17 @@ from klpd.daemon.unwatched import Unwatched
 from klpd.errors import KernelError
 from klpd.kernel.guard_abi import (
     GuardEvent,
-    GuardMode,
-    GuardVerdict,
-    Input,
-    Lock,
     RefusedFileEvent,
     Way,
 )
+from tests.builders import refusal
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 DATA: Final = b"\x7fELF the bytes of a livepatch"
 DIGEST: Final = hashlib.sha256(DATA).hexdigest()
-FROM_MEMORY: Final = GuardEvent(
-    time_ns=2,
-    generation=1,
-    lock=Lock.LOAD,
-    way=Way.BUFFER,
-    input=Input.LIVEPATCH,
-    verdict=GuardVerdict.UNAPPROVED,
-    allowed=False,
-    mode=GuardMode.ENFORCE,
-    pid=7,
-    tid=7,
-    uid=0,
-    command="modprobe",
-    module="klp_fix",
-    size=len(DATA),
-    digest=DIGEST,
-)
+FROM_MEMORY: Final = refusal(way=Way.BUFFER, module="klp_fix", digest=DIGEST)
 
 
 @dataclass

@@ -10,32 +10,19 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from klpd.kernel.guard_abi import GuardEvent, GuardMode, GuardVerdict, Input, Lock, SwitchEvent, Way
+from klpd.kernel.guard_abi import GuardMode, GuardVerdict, SwitchEvent, Way
 from klpd.kernel.guard_selftest import Attempt, SwitchTrial, Trial, impossible_livepatch, is_own, try_to_switch
 from klpd.module.elf import Elf
 from klpd.module.recognise import Kind, recognise
+from tests.builders import refusal
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from klpd.kernel.guard_abi import GuardEvent
+
 DIGEST: Final = "ab" * 32
-REFUSED: Final = GuardEvent(
-    time_ns=1,
-    generation=1,
-    lock=Lock.LOAD,
-    way=Way.FILE,
-    input=Input.LIVEPATCH,
-    verdict=GuardVerdict.UNAPPROVED,
-    allowed=False,
-    mode=GuardMode.ENFORCE,
-    pid=1,
-    tid=1,
-    uid=0,
-    command="klpd",
-    module="klpd_selftest",
-    size=400,
-    digest=DIGEST,
-)
+REFUSED: Final = refusal(digest=DIGEST)
 PASSED: Final = replace(REFUSED, allowed=True)
 
 
