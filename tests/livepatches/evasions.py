@@ -30,8 +30,7 @@ class _Module:
     def read(cls, data: bytes) -> _Module:
         (table,) = struct.unpack_from("<Q", data, _E_SHOFF)
         count, names = struct.unpack_from("<HH", data, _E_SHNUM)
-        rows = [Section(*Section.layout.unpack_from(data, table + at * Section.layout.size)) for at in range(count)]
-        return cls(data, tuple(rows), names)
+        return cls(data, tuple(Section.read_table(data, table, count)), names)
 
     def written(self) -> bytes:
         body = bytearray(self.data.ljust(len(self.data) + -len(self.data) % 8, b"\0"))

@@ -51,9 +51,7 @@ def for_other_kernel(module: bytes) -> bytes:
 def needing(module: bytes, needed: Needed) -> bytes:
     """The module with a livepatch relocation of its .text that needs a symbol, as what kpatch-build makes has many."""
     start, count, names_at = _sections_of(module)
-    sections = [
-        Section(*Section.layout.unpack_from(module, start + each * Section.layout.size)) for each in range(count)
-    ]
+    sections = Section.read_table(module, start, count)
     table = next(rank for rank, each in enumerate(sections) if each.type == _SHT_SYMTAB)
     code = _named(module, sections, names_at, b".text")
     out = bytearray(module)

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.livepatches import evasions
+from tests.livepatches import evasions, sections
 from tests.livepatches.build import build
 from tests.vm import kernel
 from tests.vm.cache import Cache, default_folder
@@ -27,7 +27,9 @@ class Lab:
         self.host = host
         self.release = host.run("uname --kernel-release", check=True).stdout.strip()
         host.put(_SCRIPT, _THERE)
-        host.put(evasions.__file__, "/usr/lib/python3/dist-packages/tests/livepatches/evasions.py")
+        for each in (evasions, sections):
+            name = f"{each.__name__.replace('.', '/')}.py"
+            host.put(str(each.__file__), f"/usr/lib/python3/dist-packages/{name}")
 
     def __call__(self, step: str, *arguments: object, timeout: float = TIMEOUT) -> Any:  # noqa: ANN401
         """Take a step.  Raises CommandFailed where it fails, which no step should."""
